@@ -1,0 +1,375 @@
+"""FusionEngine: the rounds of an answer, its limits, and the one stream that all else drains.
+
+This module knows nothing of tokenizers or tensors; base models are behind ``backend``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from specfuse_core.backend import Backend
+from specfuse_core.config import FusionConfig, ModelConfig
+from specfuse_core.errors import (
+    DuplicateNameError,
+    EmptyEnsembleError,
+    InvalidOptionError,
+    UnknownModelError,
+)
+from specfuse_core.round import Ensemble, Member
+from specfuse_core.text import StopBuffer
+from specfuse_core.types import (
+    Candidate,
+    Conversation,
+    FinishReason,
+    Generation,
+    Request,
+    Segment,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["FusionEngine"]
+
+
+def _load_each(backends: Sequence[Backend]) -> None:
+    for backend in backends:
+        backend.load()
+
+
+class FusionEngine:
+    """One chat model made of several base models.
+
+    Usually made by :meth:`bundled`, :meth:`from_pretrained` or :meth:`from_models`. Engines are
+    cheap; the weights belong to the backends, which any number of engines and requests share.
+
+    Args:
+        backends: the base models. Their order decides only ties, and whose tokens count.
+        config: the algorithm's knobs.
+        drafters: names of the models that draft; all by default.
+        verifiers: names of the models that verify; all by default.
+        weights: prior voting weights by name; 1.0 where nothing is said.
+        executor: runs the models of a round in parallel; sequential by default.
+        loader: loads the backends before the first request; by default one after the other.
+
+    Raises:
+        EmptyEnsembleError: without a single model, drafter or verifier.
+        DuplicateNameError: if two models share a name.
+        UnknownModelError: if ``drafters``, ``verifiers`` or ``weights`` name no model.
+    """
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        config: FusionConfig | None = None,
+        *,
+        drafters: Sequence[str] | None = None,
+        verifiers: Sequence[str] | None = None,
+        weights: Mapping[str, float] | None = None,
+        executor: Executor | None = None,
+        loader: Callable[[Sequence[Backend]], None] = _load_each,
+    ) -> None:
+        if not backends:
+            raise EmptyEnsembleError("no base model was given; name at least one.")
+        self.backends = tuple(backends)
+        self.config = config or FusionConfig()
+        self.models = tuple(backend.name for backend in self.backends)
+        for name in self.models:
+            if self.models.count(name) > 1:
+                raise DuplicateNameError(
+                    f"two base models are named {name!r}; give each its own ModelConfig(name=...)."
+                )
+        self.drafters = self._known(drafters, "drafters")
+        self.verifiers = self._known(verifiers, "verifiers")
+        self._weights = dict(weights or {})
+        self._known(tuple(self._weights) or None, "weights")
+        self._executor = executor
+        self._loader = loader
+
+    @classmethod
+    def from_pretrained(
+        cls, models: Sequence[str | ModelConfig], config: FusionConfig | None = None, **options: Any
+    ) -> FusionEngine:
+        """An engine over models named by hub id, local path or ``ModelConfig``.
+
+        Options: see :func:`specfuse_core.load.from_pretrained`.
+        """
+        from specfuse_core import load
+
+        return load.from_pretrained(models, config, **options)
+
+    @classmethod
+    def from_models(
+        cls,
+        models: Sequence[tuple[PreTrainedModel, PreTrainedTokenizerBase]],
+        config: FusionConfig | None = None,
+        **options: Any,
+    ) -> FusionEngine:
+        """An engine over models that are already loaded.
+
+        Options: see :func:`specfuse_core.load.from_models`.
+        """
+        from specfuse_core import load
+
+        return load.from_models(models, config, **options)
+
+    @classmethod
+    def bundled(cls, config: FusionConfig | None = None, **options: Any) -> FusionEngine:
+        """An engine over the small models that come with the package: no download.
+
+        Options: see :func:`specfuse_core.load.bundled`.
+        """
+        from specfuse_core import load
+
+        return load.bundled(config, **options)
+
+    @property
+    def context_window(self) -> int:
+        """The smallest context window of the ensemble, in tokens of its own model."""
+        return min(backend.context_window for backend in self.backends)
+
+    def warm_up(self) -> None:
+        """Load all base models now instead of at the first request.
+
+        Raises:
+            ModelLoadError: naming the model, what was tried and what to do.
+        """
+        self._loader(self.backends)
+
+    def with_config(self, config: FusionConfig | None = None, **changes: Any) -> FusionEngine:
+        """An engine over the same base models with other knobs."""
+        return self._copy(config=(config or self.config).replace(**changes))
+
+    def subset(self, names: Sequence[str]) -> FusionEngine:
+        """An engine over some of the base models, in the order of ``names``.
+
+        Raises:
+            UnknownModelError: for a name that no base model has.
+        """
+        kept = self._known(names, "the subset")
+        backends = [self.backends[self.models.index(name)] for name in kept]
+        return self._copy(
+            backends=backends,
+            drafters=[name for name in kept if name in self.drafters],
+            verifiers=[name for name in kept if name in self.verifiers],
+            weights={name: weight for name, weight in self._weights.items() if name in kept},
+        )
+
+    def stream(
+        self,
+        conversation: Conversation | Request,
+        *,
+        cancel: threading.Event | None = None,
+        **options: Any,
+    ) -> Generator[Segment, None, None]:
+        """Answer, segment by segment, each as soon as it has won.
+
+        Everything that can be wrong with the request is raised here, before any model runs;
+        the models run as the segments are asked for. Closing the generator stops them.
+
+        Args:
+            conversation: a question, messages, or a ``Request``.
+            cancel: once set, the answer ends before its next round, with the finish reason
+                ``"cancelled"``.
+            options: ``max_new_tokens``, ``stop``, ``sampling`` or any field of
+                ``SamplingParams``.
+
+        Raises:
+            RequestError: for a request that cannot be served.
+            ConfigError: for an unknown or bad option.
+            ModelLoadError: if a base model could not be loaded.
+        """
+        request = Request.of(conversation, **options)
+        if request.sampling.seed is None:
+            seeded = request.sampling.replace(seed=random.SystemRandom().getrandbits(32))
+            request = replace(request, sampling=seeded)
+        self._check_score_mode()
+        self.warm_up()
+        members = [
+            Member(
+                backend.name,
+                backend.start(request),
+                backend.name in self.drafters,
+                backend.name in self.verifiers,
+                self._weights.get(backend.name, 1.0),
+            )
+            for backend in self.backends
+            if backend.name in self.drafters or backend.name in self.verifiers
+        ]
+        ensemble = Ensemble(members, self.config, self._executor)
+        return self._run(request, ensemble, cancel or threading.Event())
+
+    def generate(
+        self,
+        conversation: Conversation | Request,
+        *,
+        cancel: threading.Event | None = None,
+        **options: Any,
+    ) -> Generation:
+        """The whole answer: :meth:`stream`, drained. Same arguments and errors."""
+        return Generation.of(self.stream(conversation, cancel=cancel, **options))
+
+    async def astream(
+        self,
+        conversation: Conversation | Request,
+        *,
+        cancel: threading.Event | None = None,
+        **options: Any,
+    ) -> AsyncIterator[Segment]:
+        """:meth:`stream` without blocking the event loop: one thread job per round, on demand.
+
+        A consumer that is cancelled, or that closes the iterator, stops the models within a
+        round.
+        """
+        segments = await asyncio.to_thread(self.stream, conversation, cancel=cancel, **options)
+        job: asyncio.Future[Segment | None] | None = None
+        try:
+            while True:
+                job = asyncio.ensure_future(asyncio.to_thread(next, segments, None))
+                segment = await asyncio.shield(job)
+                if segment is None:
+                    return
+                yield segment
+        finally:
+            if job is None or job.done():
+                segments.close()
+            else:
+                # A running generator cannot be closed: its round ends first.
+                job.add_done_callback(lambda _: segments.close())
+
+    async def agenerate(
+        self,
+        conversation: Conversation | Request,
+        *,
+        cancel: threading.Event | None = None,
+        **options: Any,
+    ) -> Generation:
+        """:meth:`astream`, drained. Same arguments and errors as :meth:`stream`."""
+        stream = self.astream(conversation, cancel=cancel, **options)
+        return Generation.of([segment async for segment in stream])
+
+    def _run(
+        self, request: Request, ensemble: Ensemble, cancel: threading.Event
+    ) -> Generator[Segment, None, None]:
+        budget = _Budget(self.backends[0].count_tokens, request)
+        stops = StopBuffer(request.stop)
+        seed = request.sampling.seed or 0
+
+        def last(text: str, finish: FinishReason) -> Segment:
+            usage = Usage(
+                ensemble.members[0].session.cost.prompt_tokens,
+                budget.spent,
+                seed,
+                tuple(member.usage() for member in ensemble.members),
+            )
+            return Segment(text, finish_reason=finish, usage=usage)
+
+        try:
+            while True:
+                if cancel.is_set():
+                    yield last(stops.flush(), "cancelled")
+                    return
+                if ensemble.room < 1:
+                    yield last(stops.flush(), "context")
+                    return
+                tokens = min(self.config.segment_tokens, budget.left, ensemble.room)
+                played = ensemble.play(tokens)
+                text = budget.take(played.candidate.text)
+                shown, stopped = stops.feed(text)
+                finish: FinishReason | None = None
+                if stopped:
+                    finish = "stop_sequence"
+                elif played.candidate.ends and text == played.candidate.text:
+                    finish = "stop"
+                elif budget.left < 1:
+                    finish = "length"
+                if finish is not None:
+                    yield replace(last(shown + stops.flush(), finish), round=played)
+                    return
+                yield Segment(shown, played)
+                ensemble.commit(Candidate(text))
+        finally:
+            ensemble.close()
+
+    def _check_score_mode(self) -> None:
+        if self.config.score_mode != "logit":
+            return
+        for backend in self.backends:
+            if backend.name in self.verifiers and not backend.supports_logits:
+                raise InvalidOptionError(
+                    f"score_mode='logit' needs raw logits, which {backend.name!r} does not give; "
+                    "use 'logprob' or 'prob'."
+                )
+
+    def _known(self, names: Sequence[str] | None, what: str) -> tuple[str, ...]:
+        if names is None:
+            return self.models
+        if not names:
+            raise EmptyEnsembleError(f"{what}: no base model is left; name at least one.")
+        for name in names:
+            if name not in self.models:
+                raise UnknownModelError(
+                    f"{what}: no base model is named {name!r}; there are {', '.join(self.models)}."
+                )
+        return tuple(dict.fromkeys(names))
+
+    def _copy(self, **changes: Any) -> FusionEngine:
+        kept: dict[str, Any] = {
+            "backends": self.backends,
+            "config": self.config,
+            "drafters": self.drafters,
+            "verifiers": self.verifiers,
+            "weights": self._weights,
+            "executor": self._executor,
+            "loader": self._loader,
+        }
+        return FusionEngine(**{**kept, **changes})
+
+
+class _Budget:
+    """What is left of ``max_new_tokens``, in the first base model's tokens."""
+
+    def __init__(self, count: Callable[[str], int], request: Request) -> None:
+        final = request.messages[-1]
+        self._count = count
+        # An answer that goes on from a final assistant turn is counted from its end.
+        self._text = final.content if final.role == "assistant" else ""
+        self._before = count(self._text) if self._text else 0
+        self._limit = request.max_new_tokens
+        self.spent = 0
+
+    @property
+    def left(self) -> int:
+        return self._limit - self.spent
+
+    def take(self, text: str) -> str:
+        """The longest start of ``text`` that fits; it is spent."""
+        fits = text
+        if self._measure(text) > self._limit:
+            fits = self._cut(text)
+            # Nothing more will fit, whatever the count of the cut text is.
+            self.spent = self._limit
+        self._text += fits
+        self.spent = max(self.spent, self._count(self._text) - self._before)
+        return fits
+
+    def _cut(self, text: str) -> str:
+        low, high = 0, len(text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._measure(text[:middle]) <= self._limit:
+                low = middle
+            else:
+                high = middle - 1
+        # A count may fall by a token as text grows; the cut found is valid all the same.
+        return text[:low]
+
+    def _measure(self, text: str) -> int:
+        return self._count(self._text + text) - self._before

@@ -1,0 +1,225 @@
+"""One round: draft, verify, vote, commit; and who is still in the ensemble.
+
+This module knows neither limits nor stop strings (see ``fusion``), and nothing of tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, wait
+from dataclasses import dataclass
+from typing import TypeVar
+
+from specfuse_core.backend import Session
+from specfuse_core.config import FusionConfig
+from specfuse_core.exits import leaving, shares
+from specfuse_core.scoring import score_row
+from specfuse_core.types import Candidate, ModelUsage, Round
+from specfuse_core.voting import feedback, vote, winner
+
+__all__ = ["Ensemble", "Member"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Member:
+    """One base model's part in one answer.
+
+    Args:
+        name: the model's name.
+        session: its view of the request.
+        drafts: whether it drafts.
+        verifies: whether it verifies.
+        weight: its voting weight; those of the active members sum to one.
+        quality: Q_i, the sum of its vote shares so far.
+    """
+
+    name: str
+    session: Session
+    drafts: bool
+    verifies: bool
+    weight: float
+    quality: float = 0.0
+    rounds: int = 0
+    segments: int = 0
+    characters: int = 0
+    exited: int | None = None
+    seconds: float = 0.0
+
+    def usage(self) -> ModelUsage:
+        """What the model did and spent so far."""
+        return ModelUsage(
+            self.name,
+            self.rounds,
+            self.segments,
+            self.characters,
+            self.exited,
+            self.session.cost,
+            self.seconds,
+        )
+
+
+class Ensemble:
+    """The members of one answer, and what they have learned of each other."""
+
+    def __init__(
+        self, members: Sequence[Member], config: FusionConfig, executor: Executor | None = None
+    ) -> None:
+        self.members = tuple(members)
+        self._config = config
+        self._executor = executor
+        self._round = 0
+        self._scale_weights()
+
+    @property
+    def active(self) -> list[Member]:
+        """The members that have not left, in ensemble order."""
+        return [member for member in self.members if member.exited is None]
+
+    @property
+    def room(self) -> int:
+        """Tokens that still fit the fullest active session."""
+        return min(member.session.room for member in self.active)
+
+    def play(self, max_tokens: int) -> Round:
+        """One round, up to the commit.
+
+        Args:
+            max_tokens: what each drafter may decode, in its own tokens.
+
+        Raises:
+            NoVerificationError: if no verifier could score any candidate.
+        """
+        self._round += 1
+        active = self.active
+        drafters = [member for member in active if member.drafts]
+        verifiers = [member for member in active if member.verifies]
+        started = time.perf_counter()
+        candidates = self._draft(drafters, max_tokens)
+        drafted = time.perf_counter()
+        scores = self._verify(verifiers, candidates)
+        verified = time.perf_counter()
+        self._learn(verifiers, drafters, scores)
+        weights = tuple(member.weight for member in verifiers)
+        votes = self._vote(verifiers, drafters, scores)
+        best = winner(votes, [member.weight for member in drafters])
+        for member in active:
+            member.rounds += 1
+        drafters[best].segments += 1
+        drafters[best].characters += len(candidates[best].text)
+        return Round(
+            index=self._round,
+            drafters=tuple(member.name for member in drafters),
+            candidates=tuple(candidates),
+            verifiers=tuple(member.name for member in verifiers),
+            scores=tuple(tuple(row) for row in scores),
+            weights=weights,
+            votes=tuple(votes),
+            winner=best,
+            exited=self._exit(drafters, votes),
+            draft_seconds=drafted - started,
+            verify_seconds=verified - drafted,
+        )
+
+    def commit(self, segment: Candidate) -> None:
+        """Broadcast ``segment`` to every active session."""
+        self._each(self.active, lambda member: member.session.commit(segment))
+
+    def close(self) -> None:
+        """Close every session."""
+        for member in self.members:
+            member.session.close()
+
+    def _draft(self, drafters: Sequence[Member], max_tokens: int) -> list[Candidate]:
+        return self._each(drafters, lambda member: member.session.draft(max_tokens))
+
+    def _verify(
+        self, verifiers: Sequence[Member], candidates: Sequence[Candidate]
+    ) -> list[list[float | None]]:
+        distinct = list(dict.fromkeys(candidates))
+        rows = self._each(verifiers, lambda member: member.session.verify(distinct))
+        column = [distinct.index(candidate) for candidate in candidates]
+        scored = [score_row(row, self._config.score_mode) for row in rows]
+        return [[row[c] for c in column] for row in scored]
+
+    def _learn(
+        self,
+        verifiers: Sequence[Member],
+        drafters: Sequence[Member],
+        scores: Sequence[Sequence[float | None]],
+    ) -> None:
+        if not self._config.online_feedback:
+            return
+        updated = feedback(
+            scores,
+            {member.name: member.weight for member in self.active},
+            [member.name for member in verifiers],
+            [member.name for member in drafters],
+            learning_rate=self._config.learning_rate,
+            round_index=self._round,
+        )
+        for member in self.active:
+            member.weight = updated[member.name]
+
+    def _vote(
+        self,
+        verifiers: Sequence[Member],
+        drafters: Sequence[Member],
+        scores: Sequence[Sequence[float | None]],
+    ) -> list[float | None]:
+        # One voter that is also the only drafter has nobody else to vote for it.
+        alone = len(verifiers) == len(drafters) == 1
+        return vote(
+            scores,
+            [member.weight for member in verifiers],
+            [member.name for member in verifiers],
+            [member.name for member in drafters],
+            self_vote=self._config.self_vote or alone,
+        )
+
+    def _exit(self, drafters: Sequence[Member], votes: Sequence[float | None]) -> tuple[str, ...]:
+        current = shares({member.name: v for member, v in zip(drafters, votes, strict=True)})
+        for member in drafters:
+            member.quality += current[member.name]
+        config = self._config
+        if not config.model_exit or self._round <= config.exit_warmup:
+            return ()
+        gone = leaving(
+            {member.name: member.quality for member in drafters},
+            current,
+            round_index=self._round,
+            temperature=config.exit_temperature,
+            threshold=config.exit_threshold,
+            min_models=config.min_models,
+        )
+        for member in drafters:
+            if member.name in gone:
+                member.exited = self._round
+                member.session.close()
+        if gone:
+            self._scale_weights()
+        return tuple(gone)
+
+    def _scale_weights(self) -> None:
+        total = sum(member.weight for member in self.active)
+        for member in self.active:
+            member.weight /= total
+
+    def _each(self, members: Sequence[Member], work: Callable[[Member], T]) -> list[T]:
+        """``work`` for each member, in parallel if there is an executor; results in order."""
+
+        def timed(member: Member) -> T:
+            started = time.perf_counter()
+            try:
+                return work(member)
+            finally:
+                member.seconds += time.perf_counter() - started
+
+        if self._executor is None or len(members) == 1:
+            return [timed(member) for member in members]
+        jobs = [self._executor.submit(timed, member) for member in members]
+        # All must have ended before an error goes up, since its handler closes the sessions.
+        wait(jobs)
+        return [job.result() for job in jobs]

@@ -1,0 +1,109 @@
+"""Where a segment may end, and what must be held back: pure functions on text.
+
+This module knows nothing of tokens; it sees only characters.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+__all__ = ["StopBuffer", "complete_characters", "complete_words"]
+
+REPLACEMENT = "\ufffd"
+# Marks inside a word: a segment that ends with one is still within it ("don'", "half-", "snake_").
+_JOINERS = frozenset("'\u2019-_\u2010\u2011")
+
+
+def complete_characters(text: str) -> str:
+    """``text`` without a trailing character whose bytes have not all been drafted yet.
+
+    Byte-level tokenizers decode such a character to U+FFFD.
+    """
+    return text.rstrip(REPLACEMENT)
+
+
+def complete_words(text: str) -> str:
+    """``text`` cut back to the end of its last complete word; all of it if that leaves nothing.
+
+    A word is complete when white space or punctuation follows it; characters of scripts written
+    without spaces are complete by themselves. Trailing white space goes to the next segment,
+    where most tokenizers want it.
+    """
+    for end in range(len(text), 0, -1):
+        if _ends_word(text, end):
+            return text[:end]
+    return text
+
+
+def _ends_word(text: str, end: int) -> bool:
+    last = text[end - 1]
+    if last.isspace():
+        return False
+    if end < len(text):
+        after = text[end]
+        if after.isspace():
+            return True
+        # "3.14", "don't", "a-b": punctuation between two word characters is inside a word.
+        if _in_word(after) and not _spaceless(after):
+            return _spaceless(last)
+    return _spaceless(last) or not _in_word(last)
+
+
+def _in_word(character: str) -> bool:
+    # Combining marks (category M) belong to the word that they follow.
+    return (
+        character.isalnum()
+        or character in _JOINERS
+        or unicodedata.category(character).startswith("M")
+    )
+
+
+def _spaceless(character: str) -> bool:
+    """Whether the character's script writes words without spaces (CJK, kana, Thai, ...)."""
+    code = ord(character)
+    return (
+        0x0E00 <= code <= 0x0EFF  # Thai, Lao
+        or 0x1780 <= code <= 0x17FF  # Khmer
+        or 0x3040 <= code <= 0x30FF  # kana
+        or 0x3400 <= code <= 0x9FFF  # CJK ideographs
+        or 0xF900 <= code <= 0xFAFF
+        or 0x20000 <= code <= 0x3FFFF
+    )
+
+
+class StopBuffer:
+    """Passes text on, but holds back a tail that could be the start of a stop string.
+
+    A stop string may span any number of segments; where several are found, the one that starts
+    first counts (of equal starts, the one that ends first).
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = tuple(stop)
+        self._held = ""
+
+    def feed(self, text: str) -> tuple[str, bool]:
+        """Take ``text``; return what may be emitted now, and whether a stop string was found."""
+        text = self._held + text
+        found = [(text.find(stop), len(stop)) for stop in self._stop if stop in text]
+        if found:
+            self._held = ""
+            return text[: min(found)[0]], True
+        hold = max((_overlap(text, stop) for stop in self._stop), default=0)
+        cut = len(text) - hold
+        self._held = text[cut:]
+        return text[:cut], False
+
+    def flush(self) -> str:
+        """What is still held, when the answer ends without a stop string."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest tail of ``text`` that is a proper start of ``stop``."""
+    for size in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0
