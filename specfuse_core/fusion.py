@@ -6,7 +6,6 @@ This module knows nothing of tokenizers or tensors; base models are behind ``bac
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -186,10 +185,7 @@ class FusionEngine:
             ConfigError: for an unknown or bad option.
             ModelLoadError: if a base model could not be loaded.
         """
-        request = Request.of(conversation, **options)
-        if request.sampling.seed is None:
-            seeded = request.sampling.replace(seed=random.SystemRandom().getrandbits(32))
-            request = replace(request, sampling=seeded)
+        request = Request.of(conversation, **options).seeded()
         self._check_score_mode()
         self.warm_up()
         members = [

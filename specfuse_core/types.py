@@ -6,8 +6,9 @@ between base models.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 from specfuse_core.config import SamplingParams, unknown_option
@@ -174,6 +175,13 @@ class Request:
             stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
             sampling=sampling.replace(**changes) if changes else sampling,
         )
+
+    def seeded(self) -> Request:
+        """The request itself if it has a seed, else one with a freshly drawn seed."""
+        if self.sampling.seed is not None:
+            return self
+        seed = random.SystemRandom().getrandbits(32)
+        return replace(self, sampling=self.sampling.replace(seed=seed))
 
 
 def _messages(conversation: Conversation) -> tuple[Message, ...]:
