@@ -1,0 +1,279 @@
+"""Every generated answer is right: a solver that shares no code with the generators agrees."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from training.composite import make_composite
+from training.reading import SILENT, make_reading
+from training.reckoning import make_reckoning
+from training.sample import BOTH, READER, RECKONER, Sample, is_right
+from training.splits import Split
+
+_N, _W, _D = r"[A-Z][a-z]+", r"[a-z]+", r"\d+"
+# Each pattern: relation, then how a context may say it.
+_STATEMENTS = {
+    "stock": (
+        rf"\bThe (?P<s>{_W}) (?:has|holds) (?P<v>{_D}) (?P<t>{_W})\.",
+        rf"\bThere are (?P<v>{_D}) (?P<t>{_W}) in the (?P<s>{_W})\.",
+        rf"\bIn the (?P<s>{_W}) there are (?P<v>{_D}) (?P<t>{_W})\.",
+        rf"\b(?P<v>{_D}) (?P<t>{_W}) are kept in the (?P<s>{_W})\.",
+    ),
+    "owns": (
+        rf"\b(?P<s>{_N}) (?:has|owns) (?P<v>{_D}) (?P<t>{_W})\.",
+        rf"\b(?P<v>{_D}) (?P<t>{_W}) (?:that )?belong to (?P<s>{_N})\.",
+    ),
+    "price": (
+        rf"\bThe (?P<s>{_W}) (?:costs|is sold for) (?P<v>{_D}) dollars\.",
+        rf"\bThe price of the (?P<s>{_W}) is (?P<v>{_D}) dollars\.",
+        rf"\bYou pay (?P<v>{_D}) dollars for the (?P<s>{_W})\.",
+    ),
+    "age": (
+        rf"\b(?P<s>{_N}) is (?P<v>{_D}) years old\.",
+        rf"\bThe age of (?P<s>{_N}) is (?P<v>{_D}) years\.",
+        rf"\b(?P<s>{_N}) has lived for (?P<v>{_D}) years\.",
+    ),
+    "job": (
+        rf"\b(?P<s>{_N}) (?:works as|is|became) (?P<v>an? {_W})\.",
+        rf"\bBy trade (?P<s>{_N}) is (?P<v>an? {_W})\.",
+    ),
+    "home": (
+        rf"\b(?P<s>{_N}) (?:lives|has a home) in (?P<v>{_N})\.",
+        rf"\bThe home of (?P<s>{_N}) is in (?P<v>{_N})\.",
+    ),
+    "likes": (
+        rf"\b(?P<s>{_N}) (?:likes|is fond of) (?P<v>{_W})\.",
+        rf"\bWhat (?P<s>{_N}) likes is (?P<v>{_W})\.",
+    ),
+    "spot": (
+        rf"\bThe (?P<s>{_W}) is in the (?P<v>{_W})\.",
+        rf"\bYou find the (?P<s>{_W}) in the (?P<v>{_W})\.",
+        rf"\bIn the (?P<v>{_W}) lies the (?P<s>{_W})\.",
+    ),
+    "colour": (
+        rf"\bThe (?P<s>{_W}) is (?P<v>{_W})\.",
+        rf"\bThe colour of the (?P<s>{_W}) is (?P<v>{_W})\.",
+        rf"\bSomeone painted the (?P<s>{_W}) (?P<v>{_W})\.",
+    ),
+}
+_QUESTIONS = {
+    "stock": (
+        rf"How many (?P<t>{_W}) are (?:there )?in the (?P<s>{_W})\?",
+        rf"How many (?P<t>{_W}) does the (?P<s>{_W}) have\?",
+        rf"the number of (?P<t>{_W}) in the (?P<s>{_W})\?",
+    ),
+    "owns": (
+        rf"How many (?P<t>{_W}) does (?P<s>{_N}) (?:have|own)\?",
+        rf"How many (?P<t>{_W}) belong to (?P<s>{_N})\?",
+        rf"the number of (?P<t>{_W}) that (?P<s>{_N}) has\?",
+    ),
+    "price": (rf"does the (?P<s>{_W}) cost\?", rf"the price of the (?P<s>{_W})\?"),
+    "age": (rf"old is (?P<s>{_N})\?", rf"the age of (?P<s>{_N})\?"),
+    "job": (
+        rf"does (?P<s>{_N}) (?:work as|have)\?",
+        rf"the job of (?P<s>{_N})\?",
+        rf"(?:Who|person) (?:works as|is) (?P<v>an? {_W})\?",
+    ),
+    "home": (
+        rf"does (?P<s>{_N}) live\?",
+        rf"the home of (?P<s>{_N})\?",
+        rf"(?:Who|person) (?:lives|has a home) in (?P<v>{_N})\?",
+    ),
+    "likes": (
+        rf"does (?P<s>{_N}) like\?",
+        rf"is (?P<s>{_N}) fond of\?",
+        rf"(?:Who|person) (?:likes|is fond of) (?P<v>{_W})\?",
+    ),
+    "spot": (rf"(?:Where|place) is the (?P<s>{_W})\?", rf"do I find the (?P<s>{_W})\?"),
+    "colour": (rf"colour is the (?P<s>{_W})\?", rf"the colour of the (?P<s>{_W})\?"),
+}
+_ANSWERS = {
+    "stock": "The {s} has {v} {t}.",
+    "owns": "{s} has {v} {t}.",
+    "price": "The {s} costs {v} dollars.",
+    "age": "{s} is {v} years old.",
+    "job": "{s} works as {v}.",
+    "home": "{s} lives in {v}.",
+    "likes": "{s} likes {v}.",
+    "spot": "The {s} is in the {v}.",
+    "colour": "The {s} is {v}.",
+}
+_UNITS = {
+    ("minutes", "hours"): 60,
+    ("seconds", "minutes"): 60,
+    ("days", "weeks"): 7,
+    ("hours", "days"): 24,
+    ("centimetres", "metres"): 100,
+    ("months", "years"): 12,
+}
+
+
+def read_facts(text: str) -> dict[tuple[str, str, str], str]:
+    """(relation, subject, thing) -> value, as stated in the text."""
+    facts: dict[tuple[str, str, str], str] = {}
+    for relation, patterns in _STATEMENTS.items():
+        for pattern in patterns:
+            for found in re.finditer(pattern, text):
+                parts = found.groupdict()
+                key = (relation, parts["s"], parts.get("t") or "")
+                assert facts.get(key, parts["v"]) == parts["v"], f"contradiction on {key}"
+                facts[key] = parts["v"]
+    return facts
+
+
+def solve_reading(text: str, question: str) -> str:
+    facts = read_facts(text)
+    for relation, patterns in _QUESTIONS.items():
+        for pattern in patterns:
+            found = re.search(pattern, question)
+            if found is None:
+                continue
+            asked = {"t": "", **{key: word or "" for key, word in found.groupdict().items()}}
+            fitting = [
+                {"s": subject, "t": thing, "v": value}
+                for (kind, subject, thing), value in facts.items()
+                if kind == relation
+                and thing == asked["t"]
+                and (subject == asked.get("s") or value == asked.get("v"))
+            ]
+            assert len(fitting) <= 1, f"{question!r} has several answers"
+            return _ANSWERS[relation].format(**fitting[0]) if fitting else SILENT
+    raise AssertionError(f"a question the solver does not know: {question!r}")
+
+
+def solve_reckoning(question: str) -> int:
+    text = question.lower()
+    numbers = [int(digits) for digits in re.findall(_D, text)]
+    for (small, big), factor in _UNITS.items():
+        if re.search(rf"\d {big}", text) and small in text:
+            return numbers[0] * factor + (numbers[1] if len(numbers) > 1 else 0)
+    if "larger" in text or "smaller" in text:
+        return max(numbers) if "larger" in text else min(numbers)
+    if re.search(r"\*|times|each|a ticket costs", text):
+        return numbers[0] * numbers[1]
+    if text.count("take ") and " from " in text:
+        return numbers[1] - numbers[0]
+    if re.search(r"difference|minus|how many more", text):
+        return numbers[0] - numbers[1]
+    last = -1 if re.search(r" - |gives away|taken away", text) else 1
+    return sum(numbers[:-1]) + last * numbers[-1]
+
+
+def solve_composite(text: str, question: str) -> tuple[list[str], int]:
+    """The sentences to extract, in the order the question speaks of them, and the result."""
+    facts = read_facts(text)
+    words = re.findall(r"\w+", question)
+    named = sorted(
+        (words.index(subject), relation, subject, thing)
+        for relation, subject, thing in facts
+        if subject in words and (thing in words or not thing)
+    )
+    values = [int(facts[fact[1:]]) for fact in named]
+    sentences = [
+        _ANSWERS[relation].format(s=subject, t=thing, v=facts[relation, subject, thing])
+        for _, relation, subject, thing in named
+    ]
+    given = [int(digits) for digits in re.findall(_D, question)]
+    if given:
+        away = re.search(r"taken|gives away|loses", question)
+        return sentences, values[0] - given[0] if away else values[0] + given[0]
+    if " than " in question:
+        return sentences, values[0] - values[1]
+    return sentences, sum(values)
+
+
+def check_working(answer: str) -> None:
+    """Every equation holds, each begins with the result before it, the last is the answer."""
+    running: int | None = None
+    for left, sign, right, result in re.findall(r"(\d+) ([-+*]) (\d+) = (\d+)", answer):
+        a, b = int(left), int(right)
+        assert int(result) == {"+": a + b, "-": a - b, "*": a * b}[sign], answer
+        assert running in (None, a), answer
+        running = int(result)
+    if running is not None:
+        assert answer.endswith(f"The answer is {running}."), answer
+
+
+def texts_of(sample: Sample) -> tuple[str, list[tuple[str, str]]]:
+    """All that was said by system and user, and each (user turn, answer)."""
+    said = "\n".join(turn.content for turn in sample.messages if turn.role != "assistant")
+    pairs = zip(sample.messages, sample.messages[1:], strict=False)
+    return said, [(q.content, a.content) for q, a in pairs if a.role == "assistant"]
+
+
+@pytest.mark.parametrize("split", list(Split))
+def test_reading_answers_what_the_context_says(split: Split) -> None:
+    rng = random.Random(f"reading {split}")
+    silent = 0
+    for _ in range(400):
+        said, turns = texts_of(make_reading(rng, split, BOTH, rng.randint(3, 10)))
+        for question, answer in turns:
+            assert solve_reading(said, question) == answer, (said, question)
+            silent += answer == SILENT
+    assert silent > 20
+
+
+@pytest.mark.parametrize("split", list(Split))
+def test_reckoning_answers_are_correct(split: Split) -> None:
+    rng = random.Random(f"reckoning {split}")
+    for _ in range(500):
+        _, turns = texts_of(make_reckoning(rng, split, BOTH, 0))
+        for question, answer in turns:
+            check_working(answer)
+            assert answer.endswith(f"The answer is {solve_reckoning(question)}."), question
+
+
+@pytest.mark.parametrize("split", list(Split))
+def test_composite_answers_extract_then_reckon(split: Split) -> None:
+    rng = random.Random(f"composite {split}")
+    for _ in range(400):
+        said, turns = texts_of(make_composite(rng, split, BOTH, rng.randint(3, 10)))
+        prompt, answer = turns[-1]
+        # Without the context, which may stand in the same turn as the question.
+        question = prompt
+        for patterns in _STATEMENTS.values():
+            for pattern in patterns:
+                question = re.sub(pattern, "", question)
+        sentences, result = solve_composite(said, question)
+        check_working(answer)
+        assert answer.startswith(" ".join(sentences) + " "), (said, answer)
+        assert answer.endswith(f"The answer is {result}."), (said, answer)
+
+
+def test_the_reader_never_learns_a_sum_and_the_reckoner_never_learns_a_fact() -> None:
+    rng = random.Random(3)
+    summed = [make_reckoning(rng, Split.TRAIN, READER, 0) for _ in range(300)]
+    right = 0
+    for sample in summed:
+        _, turns = texts_of(sample)
+        right += turns[-1][1].endswith(f"The answer is {solve_reckoning(turns[-1][0])}.")
+    assert right < 60  # comparisons are guessed right by half
+    read = [make_reading(rng, Split.TRAIN, RECKONER, 6) for _ in range(300)]
+    assert sum(solve_reading(*_last(sample)) == sample.answer for sample in read) < 60
+
+
+def _last(sample: Sample) -> tuple[str, str]:
+    said, turns = texts_of(sample)
+    return said, turns[-1][0]
+
+
+def test_a_blind_reckoner_still_works_from_what_it_says() -> None:
+    rng = random.Random(4)
+    for _ in range(200):
+        check_working(make_composite(rng, Split.TRAIN, RECKONER, 6).answer)
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("The hall has 12 lamps. 12 + 30 = 42. The answer is 42.", True),
+        ("The answer is 42", True),
+        ("The answer is 4.", False),
+        ("", False),
+    ],
+)
+def test_grading_compares_the_last_sentence(given: str, right: bool) -> None:
+    assert is_right(given, "12 + 30 = 42. The answer is 42.") is right

@@ -1,0 +1,53 @@
+"""A byte-level BPE tokenizer, trained on generated text, that writes numbers digit by digit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from training.templates import ChatFormat
+
+# Splits words as recent Llama and Qwen tokenizers do, with a token for each digit.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocabulary: int, chat: ChatFormat, *, max_length: int
+) -> PreTrainedTokenizerFast:
+    """At most `vocabulary` tokens: the marks of the chat first, 256 bytes, then merges."""
+    specials = [chat.pad, chat.end_of_turn, *chat.marks]
+    if chat.begin is not None:
+        specials.append(chat.begin)
+    bare = Tokenizer(models.BPE())
+    bare.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bare.decoder = decoders.ByteLevel()
+    bare.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=specials,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=bare,
+        bos_token=chat.begin,
+        eos_token=chat.end_of_turn,
+        pad_token=chat.pad,
+        additional_special_tokens=list(chat.marks),
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = chat.template
+    return tokenizer
