@@ -152,7 +152,7 @@ def solve_reckoning(question: str) -> int:
             return numbers[0] * factor + (numbers[1] if len(numbers) > 1 else 0)
     if "larger" in text or "smaller" in text:
         return max(numbers) if "larger" in text else min(numbers)
-    if re.search(r"\*|times|each|a ticket costs", text):
+    if re.search(r"\*|times|\beach\b|a ticket costs", text):
         return numbers[0] * numbers[1]
     if text.count("take ") and " from " in text:
         return numbers[1] - numbers[0]
