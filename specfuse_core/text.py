@@ -42,6 +42,8 @@ def _ends_word(text: str, end: int) -> bool:
         return False
     if end < len(text):
         after = text[end]
+        if _mark(after):
+            return False
         if after.isspace():
             return True
         # "3.14", "don't", "a-b": punctuation between two word characters is inside a word.
@@ -51,12 +53,12 @@ def _ends_word(text: str, end: int) -> bool:
 
 
 def _in_word(character: str) -> bool:
-    # Combining marks (category M) belong to the word that they follow.
-    return (
-        character.isalnum()
-        or character in _JOINERS
-        or unicodedata.category(character).startswith("M")
-    )
+    # Combining marks belong to the word that they follow.
+    return character.isalnum() or character in _JOINERS or _mark(character)
+
+
+def _mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
 
 
 def _spaceless(character: str) -> bool:
@@ -75,8 +77,9 @@ def _spaceless(character: str) -> bool:
 class StopBuffer:
     """Passes text on, but holds back a tail that could be the start of a stop string.
 
-    A stop string may span any number of segments; where several are found, the one that starts
-    first counts (of equal starts, the one that ends first).
+    A stop string may span any number of segments. Where several are found, the one that ends
+    first counts (of equal ends, the one that starts first), so that the way in which the text is
+    cut into segments changes nothing.
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
@@ -86,10 +89,11 @@ class StopBuffer:
     def feed(self, text: str) -> tuple[str, bool]:
         """Take ``text``; return what may be emitted now, and whether a stop string was found."""
         text = self._held + text
-        found = [(text.find(stop), len(stop)) for stop in self._stop if stop in text]
+        starts = [(text.find(stop), stop) for stop in self._stop]
+        found = [(start + len(stop), start) for start, stop in starts if start >= 0]
         if found:
             self._held = ""
-            return text[: min(found)[0]], True
+            return text[: min(found)[1]], True
         hold = max((_overlap(text, stop) for stop in self._stop), default=0)
         cut = len(text) - hold
         self._held = text[cut:]
