@@ -28,7 +28,11 @@ class Options(BaseModel):
     """Base of all option sets: raises :mod:`specfuse_core.errors`, never pydantic's own error."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
     )
 
     def __init__(self, /, **data: Any) -> None:
