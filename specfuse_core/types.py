@@ -169,6 +169,8 @@ class Request:
             raise InvalidOptionError(f"sampling must be SamplingParams, got {sampling!r}.")
         changes = {name: value for name, value in options.items() if name in drawn}
         stop = options.get("stop", base.stop if base else ())
+        if stop is not None and not isinstance(stop, Iterable):
+            raise InvalidOptionError(f"stop must be a string or several, got {stop!r}.")
         return cls(
             messages=base.messages if base else _messages(conversation),  # type: ignore[arg-type]
             max_new_tokens=options.get("max_new_tokens", base.max_new_tokens if base else 512),

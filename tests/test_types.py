@@ -1,0 +1,258 @@
+"""Messages, requests and generations: what is accepted, and how the rest is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from specfuse_core.config import SamplingParams
+from specfuse_core.errors import (
+    EmptyConversationError,
+    EmptyStopStringError,
+    InvalidLimitError,
+    InvalidMessageError,
+    InvalidOptionError,
+    UnknownOptionError,
+)
+from specfuse_core.types import (
+    Candidate,
+    Cost,
+    Generation,
+    Message,
+    ModelUsage,
+    Request,
+    Round,
+    Segment,
+    ToolCall,
+    Usage,
+)
+
+ROUND = Round(
+    index=1,
+    drafters=("a", "b"),
+    candidates=(Candidate("left"), Candidate("right", True)),
+    verifiers=("a", "b"),
+    scores=((0.1, 0.2), (0.3, None)),
+    weights=(0.5, 0.5),
+    votes=(0.2, 0.2),
+    winner=1,
+)
+USAGE = Usage(prompt_tokens=3, completion_tokens=2, seed=7, models=())
+
+
+def used(name: str, rounds: int) -> ModelUsage:
+    return ModelUsage(name, rounds, 0, 0, None, Cost(), 0.0)
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+def test_every_role_makes_a_message(role: Any) -> None:
+    assert Message.of({"role": role, "content": "x"}) == Message(role, "x")
+
+
+def test_a_message_is_its_own_message() -> None:
+    message = Message("user", "x")
+    assert Message.of(message) is message
+
+
+def test_a_message_without_content_is_empty() -> None:
+    assert Message.of({"role": "assistant"}).content == ""
+    assert Message.of({"role": "assistant", "content": None}).content == ""
+
+
+def test_tool_calls_may_be_mappings_or_records() -> None:
+    record = ToolCall("add", {"a": 1}, "c1")
+    message = Message.of(
+        {
+            "role": "assistant",
+            "tool_calls": [record, {"name": "add", "arguments": {"a": 2}}],
+        }
+    )
+    assert message.tool_calls == (record, ToolCall("add", {"a": 2}, ""))
+    answer = Message.of({"role": "tool", "content": "3", "tool_call_id": "c1", "name": "add"})
+    assert (answer.tool_call_id, answer.name) == ("c1", "add")
+    assert Message.of({"role": "assistant", "tool_calls": None}).tool_calls == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ({"role": "robot", "content": "x"}, "unknown role 'robot'"),
+        ({"role": ["user"], "content": "x"}, "unknown role"),
+        ({"content": "x"}, "'role' and 'content'"),
+        ("hello", "'role' and 'content'"),
+        (("user", "hello"), "'role' and 'content'"),
+        ({"role": "user", "content": [{"type": "image"}]}, "is list, not str"),
+        ({"role": "user", "content": b"x"}, "is bytes, not str"),
+        ({"role": "assistant", "tool_calls": [{"name": "add"}]}, "'name' and 'arguments'"),
+        ({"role": "assistant", "tool_calls": ["add"]}, "'name' and 'arguments'"),
+    ],
+)
+def test_bad_messages_are_refused(given: Any, hint: str) -> None:
+    with pytest.raises(InvalidMessageError, match=hint):
+        Message.of(given)
+
+
+def test_an_unknown_field_of_a_message_is_refused_by_name() -> None:
+    with pytest.raises(UnknownOptionError, match=r"'contents'; did you mean 'content'\?"):
+        Message.of({"role": "user", "contents": "x"})
+
+
+def test_a_question_becomes_one_user_message() -> None:
+    request = Request.of("why?")
+    assert request.messages == (Message("user", "why?"),)
+    assert (request.max_new_tokens, request.stop) == (512, ())
+    assert request.sampling == SamplingParams()
+
+
+def test_messages_may_be_mixed_and_come_from_any_iterable() -> None:
+    mixed = [{"role": "system", "content": "be brief"}, Message("user", "why?")]
+    expected = (Message("system", "be brief"), Message("user", "why?"))
+    assert Request.of(mixed).messages == expected
+    assert Request.of(tuple(mixed)).messages == expected
+    assert Request.of(iter(mixed)).messages == expected  # type: ignore[arg-type]
+
+
+def test_a_conversation_may_end_with_any_role() -> None:
+    for role in ("system", "user", "assistant", "tool"):
+        assert Request.of([{"role": role, "content": "x"}]).messages[-1].role == role
+
+
+def test_options_of_a_request() -> None:
+    request = Request.of("x", max_new_tokens=3, stop=["a", "b"], temperature=0.5, seed=1)
+    assert request.max_new_tokens == 3
+    assert request.stop == ("a", "b")
+    assert request.sampling == SamplingParams(temperature=0.5, seed=1)
+    assert Request.of("x", stop="ab").stop == ("ab",)
+    assert Request.of("x", stop=None).stop == ()
+
+
+def test_single_sampling_options_go_over_a_whole_set() -> None:
+    whole = SamplingParams(temperature=0.7, top_p=0.9)
+    assert Request.of("x", sampling=whole).sampling is whole
+    over = Request.of("x", sampling=whole, top_p=0.5).sampling
+    assert over == SamplingParams(temperature=0.7, top_p=0.5)
+
+
+def test_a_request_is_taken_over_and_changed_by_options() -> None:
+    base = Request.of("x", max_new_tokens=3, stop="s", temperature=0.5)
+    assert Request.of(base) == base
+    changed = Request.of(base, max_new_tokens=4, top_k=2)
+    assert changed == Request(base.messages, 4, ("s",), SamplingParams(temperature=0.5, top_k=2))
+    assert Request.of(base, stop=()).stop == ()
+
+
+def test_a_request_draws_a_seed_only_where_it_has_none() -> None:
+    fixed = Request.of("x", seed=0)
+    assert fixed.seeded() is fixed
+    drawn = Request.of("x", temperature=0.5).seeded()
+    assert drawn.sampling.seed is not None
+    assert drawn.sampling.temperature == 0.5
+    assert Request.of("x").seeded().sampling.seed != Request.of("x").seeded().sampling.seed
+
+
+@pytest.mark.parametrize(
+    "conversation", ["", [], [{"role": "user", "content": ""}], [Message("system")]]
+)
+def test_an_empty_conversation_is_refused(conversation: Any) -> None:
+    with pytest.raises(EmptyConversationError, match="at least one message"):
+        Request.of(conversation)
+
+
+def test_a_tool_call_alone_is_not_an_empty_conversation() -> None:
+    call = Message("assistant", tool_calls=(ToolCall("add", {}),))
+    assert Request.of([call]).messages == (call,)
+
+
+@pytest.mark.parametrize(
+    "conversation", [None, 3, {"role": "user", "content": "x"}, Message("user", "x")]
+)
+def test_what_is_no_conversation_is_refused(conversation: Any) -> None:
+    with pytest.raises(InvalidMessageError, match="a string or a list of messages"):
+        Request.of(conversation)
+
+
+@pytest.mark.parametrize("conversation", [b"bytes", ["x"], [3]])
+def test_what_holds_no_messages_is_refused(conversation: Any) -> None:
+    with pytest.raises(InvalidMessageError, match="'role' and 'content'"):
+        Request.of(conversation)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_of_nothing_is_refused(limit: int) -> None:
+    with pytest.raises(InvalidLimitError, match=f"at least 1, got {limit}"):
+        Request.of("x", max_new_tokens=limit)
+
+
+@pytest.mark.parametrize("limit", [None, "3", 2.0, True])
+def test_a_limit_that_is_no_integer_is_refused(limit: Any) -> None:
+    with pytest.raises(InvalidOptionError, match="must be an integer") as caught:
+        Request.of("x", max_new_tokens=limit)
+    assert not isinstance(caught.value, InvalidLimitError)
+
+
+@pytest.mark.parametrize("stop", ["", [""], ["a", ""]])
+def test_an_empty_stop_string_is_refused(stop: Any) -> None:
+    with pytest.raises(EmptyStopStringError, match="leave it out"):
+        Request.of("x", stop=stop)
+
+
+@pytest.mark.parametrize("stop", [3, [3], ["a", None], b"ab"])
+def test_a_stop_string_that_is_no_text_is_refused(stop: Any) -> None:
+    with pytest.raises(InvalidOptionError, match="stop"):
+        Request.of("x", stop=stop)
+
+
+def test_an_unknown_option_is_refused_by_name() -> None:
+    with pytest.raises(UnknownOptionError, match=r"'max_tokens'; did you mean 'max_new_tokens'\?"):
+        Request.of("x", max_tokens=3)
+    with pytest.raises(UnknownOptionError, match=r"'temprature'; did you mean 'temperature'\?"):
+        Request.of("x", temprature=0.5)
+
+
+def test_bad_sampling_is_refused() -> None:
+    with pytest.raises(InvalidLimitError, match="temperature"):
+        Request.of("x", temperature=-1)
+    with pytest.raises(InvalidOptionError, match="must be SamplingParams"):
+        Request.of("x", sampling={"temperature": 1})
+
+
+@pytest.mark.parametrize(
+    "record",
+    [Message("user", "x"), ToolCall("f", {}), Request.of("x"), Candidate("x"), ROUND, USAGE],
+)
+def test_records_are_frozen(record: Any) -> None:
+    name = dataclasses.fields(record)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(record, name, getattr(record, name))
+
+
+def test_a_round_names_its_author() -> None:
+    assert ROUND.author == "b"
+    assert ROUND.candidate == Candidate("right", True)
+    assert Segment("right", ROUND).author == "b"
+    assert Segment("").author is None
+
+
+def test_models_per_round_is_a_mean_over_rounds() -> None:
+    usage = Usage(1, 1, 0, (used("a", 4), used("b", 4), used("c", 1)))
+    assert usage.models_per_round == pytest.approx(9 / 4)
+    assert Usage(1, 0, 0, (used("a", 0),)).models_per_round == 0.0
+    assert USAGE.models_per_round == 0.0
+
+
+def test_a_generation_joins_its_segments() -> None:
+    segments = (Segment("one ", ROUND), Segment("", ROUND), Segment("two", None, "length", USAGE))
+    generation = Generation.of(iter(segments))
+    assert generation == Generation("one two", "length", USAGE, segments)
+    assert generation.rounds == (ROUND, ROUND)
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [[], [Segment("x", ROUND)], [Segment("x", finish_reason="stop")], [Segment("x", usage=USAGE)]],
+)
+def test_a_stream_without_an_end_is_no_generation(segments: list[Segment]) -> None:
+    with pytest.raises(InvalidOptionError, match="has no end"):
+        Generation.of(segments)
