@@ -6,6 +6,9 @@ This module knows nothing of tokenizers or tensors; base models are behind ``bac
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -17,6 +20,7 @@ from specfuse_core.config import FusionConfig, ModelConfig
 from specfuse_core.errors import (
     DuplicateNameError,
     EmptyEnsembleError,
+    InvalidLimitError,
     InvalidOptionError,
     UnknownModelError,
 )
@@ -62,6 +66,7 @@ class FusionEngine:
         EmptyEnsembleError: without a single model, drafter or verifier.
         DuplicateNameError: if two models share a name.
         UnknownModelError: if ``drafters``, ``verifiers`` or ``weights`` name no model.
+        InvalidLimitError: for a weight that is not a positive number.
     """
 
     def __init__(
@@ -89,6 +94,12 @@ class FusionEngine:
         self.verifiers = self._known(verifiers, "verifiers")
         self._weights = dict(weights or {})
         self._known(tuple(self._weights) or None, "weights")
+        for name, weight in self._weights.items():
+            if not 0 < weight < math.inf:
+                raise InvalidLimitError(
+                    f"the weight of {name!r} must be a positive number, got {weight}; "
+                    "leave a model out with drafters= and verifiers= instead."
+                )
         self._executor = executor
         self._loader = loader
 
@@ -100,9 +111,9 @@ class FusionEngine:
 
         Options: see :func:`specfuse_core.load.from_pretrained`.
         """
-        from specfuse_core import load
+        from specfuse_core.load import from_pretrained
 
-        return load.from_pretrained(models, config, **options)
+        return from_pretrained(models, config, **options)
 
     @classmethod
     def from_models(
@@ -115,9 +126,9 @@ class FusionEngine:
 
         Options: see :func:`specfuse_core.load.from_models`.
         """
-        from specfuse_core import load
+        from specfuse_core.load import from_models
 
-        return load.from_models(models, config, **options)
+        return from_models(models, config, **options)
 
     @classmethod
     def bundled(cls, config: FusionConfig | None = None, **options: Any) -> FusionEngine:
@@ -125,9 +136,9 @@ class FusionEngine:
 
         Options: see :func:`specfuse_core.load.bundled`.
         """
-        from specfuse_core import load
+        from specfuse_core.load import bundled
 
-        return load.bundled(config, **options)
+        return bundled(config, **options)
 
     @property
     def context_window(self) -> int:
@@ -188,19 +199,21 @@ class FusionEngine:
         request = Request.of(conversation, **options).seeded()
         self._check_score_mode()
         self.warm_up()
-        members = [
-            Member(
-                backend.name,
-                backend.start(request),
-                backend.name in self.drafters,
-                backend.name in self.verifiers,
-                self._weights.get(backend.name, 1.0),
-            )
-            for backend in self.backends
-            if backend.name in self.drafters or backend.name in self.verifiers
-        ]
-        ensemble = Ensemble(members, self.config, self._executor)
-        return self._run(request, ensemble, cancel or threading.Event())
+        members = []
+        with contextlib.ExitStack() as opened:
+            for backend in self.backends:
+                name = backend.name
+                drafts, verifies = name in self.drafters, name in self.verifiers
+                if drafts or verifies:
+                    session = backend.start(request)
+                    opened.callback(session.close)
+                    weight = self._weights.get(name, 1.0)
+                    members.append(Member(name, session, drafts, verifies, weight))
+            ensemble = Ensemble(members, self.config, self._executor)
+            segments = self._run(request, ensemble, cancel or threading.Event())
+            next(segments)
+            opened.pop_all()
+        return segments
 
     def generate(
         self,
@@ -225,10 +238,13 @@ class FusionEngine:
         round.
         """
         segments = await asyncio.to_thread(self.stream, conversation, cancel=cancel, **options)
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
         job: asyncio.Future[Segment | None] | None = None
         try:
             while True:
-                job = asyncio.ensure_future(asyncio.to_thread(next, segments, None))
+                # A future, not a task: a loop that shuts down cancels all tasks, and would then
+                # call the round ended while its thread still runs.
+                job = loop.run_in_executor(None, lambda: context.run(next, segments, None))
                 segment = await asyncio.shield(job)
                 if segment is None:
                     return
@@ -268,6 +284,8 @@ class FusionEngine:
             return Segment(text, finish_reason=finish, usage=usage)
 
         try:
+            # Taken by stream(): a generator that was never begun would not close the sessions.
+            yield Segment("")
             while True:
                 if cancel.is_set():
                     yield last(stops.flush(), "cancelled")

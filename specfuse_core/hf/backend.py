@@ -1,0 +1,134 @@
+"""A base model on this machine, run by transformers: weights shared, requests apart.
+
+This module joins model, tokenizer and template; see ``loading`` for where they come from.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import torch
+
+from specfuse_core.errors import PromptTooLongError
+from specfuse_core.hf.context import Context
+from specfuse_core.hf.probe import METHODS, choose_method
+from specfuse_core.hf.runner import Runner
+from specfuse_core.hf.sampling import Chooser, Sampler
+from specfuse_core.hf.session import LocalSession
+from specfuse_core.hf.template import ChatTemplate
+from specfuse_core.hf.tokens import ResponseTokens
+from specfuse_core.types import Request
+
+__all__ = ["LoadedModel", "LocalBackend"]
+
+
+class LoadedModel:
+    """Weights that are ready to run, and the method that was found right for them.
+
+    Args:
+        runner: the model.
+        method: name of a context method; None measures which is right.
+    """
+
+    def __init__(self, runner: Runner, method: str | None = None) -> None:
+        self.runner = runner
+        self.method = method or choose_method(runner)
+
+    def context(self, capacity: int) -> Context:
+        """An empty context with room for ``capacity`` ids."""
+        return METHODS[self.method](self.runner, capacity)
+
+
+class LocalBackend:
+    """A base model on this machine.
+
+    Args:
+        name: its name in the ensemble.
+        load: gives the model and its chat template; called once, when first needed.
+    """
+
+    supports_logits = True
+
+    def __init__(self, name: str, load: Callable[[], tuple[LoadedModel, ChatTemplate]]) -> None:
+        self.name = name
+        self._load = load
+        self._lock = threading.Lock()
+        self._ready: tuple[LoadedModel, ChatTemplate] | None = None
+
+    def load(self) -> None:
+        """Load the model unless it is loaded.
+
+        Raises:
+            ModelLoadError: naming the model, what was tried and what to do.
+        """
+        self._parts()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded."""
+        return self._ready is not None
+
+    @property
+    def model(self) -> LoadedModel:
+        """The loaded model."""
+        return self._parts()[0]
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The chat template, with the tokenizer."""
+        return self._parts()[1]
+
+    @property
+    def context_window(self) -> int:
+        """Tokens that prompt and answer together may have."""
+        return self.model.runner.context_window
+
+    def start(self, request: Request) -> LocalSession:
+        """Render and measure the prompt; no model runs yet.
+
+        Raises:
+            PromptTooLongError: if the prompt leaves no room for an answer.
+            TemplateError: if the chat template refuses the conversation.
+        """
+        model, template = self._parts()
+        codec = template.codec
+        prompt = template.prompt(request.messages)
+        response = ResponseTokens(codec, prompt.lead, continuing=prompt.continuing)
+        response.push(prompt.opening)
+        length = len(prompt.ids) + len(response.ids)
+        window = self.context_window
+        if length >= window:
+            raise PromptTooLongError(
+                f"the prompt has {length} tokens for {self.name!r}, whose context window is "
+                f"{window}; shorten it, or leave that model out."
+            )
+        # Other models' tokens are others: leave some room, more is made when needed.
+        capacity = min(window, length + request.max_new_tokens * 5 // 4 + 64)
+        return LocalSession(
+            model.context(capacity),
+            prompt,
+            response,
+            template.ends,
+            self._chooser(request),
+            window,
+        )
+
+    def count_tokens(self, text: str) -> int:
+        """Length of ``text`` in the model's own tokens, without special tokens."""
+        return len(self.template.codec.encode(text).ids)
+
+    def _chooser(self, request: Request) -> Chooser:
+        model, template = self._parts()
+        size = int(model.runner.config.vocab_size)
+        silent = {id_ for id_ in template.codec.undraftable if id_ < size}
+        # Rows of the output layer beyond the tokenizer's vocabulary have no text either.
+        silent |= set(range(template.codec.vocabulary, size))
+        undraftable = torch.tensor(sorted(silent - template.ends), device=model.runner.device)
+        return Sampler(request.sampling, self.name, undraftable.long())
+
+    def _parts(self) -> tuple[LoadedModel, ChatTemplate]:
+        with self._lock:
+            if self._ready is None:
+                self._ready = self._load()
+            return self._ready

@@ -1,0 +1,114 @@
+"""A KV cache whose rows can be dropped, taken out, put back and moved.
+
+All layers keep their full length, also where attention is windowed: the window then lives in the
+attention mask alone, which is the one form that every tested architecture handles.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+__all__ = ["FullLengthCache", "Rows"]
+
+#: Keys and values of some rows, per layer. ``[L][2][1, H, R, D]``
+Rows = list[list[Tensor]]
+
+
+class _FullLengthLayer(DynamicLayer):
+    """One layer's keys and values in preallocated buffers ``[1, H, capacity, D]``."""
+
+    def __init__(self, capacity: int = 0) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.capacity = capacity
+        self.length = 0
+        self.buffers: list[Tensor] = []
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.buffers = [self._buffer(key_states), self._buffer(value_states)]
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        start, end = self.length, self.length + key_states.shape[-2]
+        if end > self.capacity:
+            # Doubling keeps the copying linear in the final length.
+            self.capacity = max(end, 2 * self.capacity)
+            self.buffers = [self._grown(buffer) for buffer in self.buffers]
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = states
+        self.truncate(end)
+        keys, values = (buffer[:, :, :end] for buffer in self.buffers)
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def truncate(self, length: int) -> None:
+        self.length = length
+        if self.buffers:
+            self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
+
+    def _buffer(self, states: Tensor) -> Tensor:
+        batch, heads, _, width = states.shape
+        return states.new_empty(batch, heads, self.capacity, width)
+
+    def _grown(self, buffer: Tensor) -> Tensor:
+        grown = self._buffer(buffer)
+        grown[:, :, : self.length] = buffer[:, :, : self.length]
+        return grown
+
+
+class FullLengthCache(DynamicCache):
+    """A cache of full-length layers.
+
+    Args:
+        capacity: rows to make room for at once; more are made as needed.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.layer_class_to_replicate = cast(Any, partial(_FullLengthLayer, capacity))
+
+    @property
+    def _filled(self) -> list[_FullLengthLayer]:
+        # Layers that share another layer's keys and values stay empty.
+        layers = cast(list[_FullLengthLayer], self.layers)
+        return [layer for layer in layers if layer.buffers]
+
+    def truncate(self, length: int) -> None:
+        """Drop all rows from ``length`` on."""
+        for layer in self._filled:
+            layer.truncate(length)
+
+    def take(self, start: int, end: int) -> Rows:
+        """Copies of the rows ``[start, end)``."""
+        return [
+            [buffer[:, :, start:end].clone() for buffer in layer.buffers] for layer in self._filled
+        ]
+
+    def put(self, start: int, rows: Rows) -> None:
+        """Write ``rows`` at ``start``; they become the last ones."""
+        for layer, taken in zip(self._filled, rows, strict=True):
+            end = start + taken[0].shape[-2]
+            for buffer, states in zip(layer.buffers, taken, strict=True):
+                buffer[:, :, start:end] = states
+            layer.truncate(end)
+
+    def move(self, rows: list[int], start: int) -> None:
+        """Copy the rows numbered ``rows`` to ``start`` and on; they become the last ones."""
+        end = start + len(rows)
+        for layer in self._filled:
+            if rows != list(range(start, end)):
+                index = torch.tensor(rows, device=layer.device)
+                for buffer in layer.buffers:
+                    buffer[:, :, start:end] = buffer.index_select(2, index)
+            layer.truncate(end)

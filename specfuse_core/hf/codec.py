@@ -1,0 +1,184 @@
+"""Text <-> ids of one tokenizer, where text can never become a control token.
+
+This module knows nothing of conversations or models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from tokenizers import AddedToken, Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from specfuse_core.errors import ModelLoadError
+
+__all__ = ["Encoded", "TextCodec"]
+
+#: Characters after which text is encoded as it would be in the middle of a longer text.
+_ANCHORS = ("\n", ".", "a")
+
+
+class Encoded(NamedTuple):
+    """Ids and, for each, where its characters begin in the text. ``[T], [T]``"""
+
+    ids: list[int]
+    starts: list[int]
+
+
+class TextCodec:
+    """Encodes and decodes with private copies of a fast tokenizer (which users may share).
+
+    *Control tokens* are the special tokens (all but the unknown token) and the end-of-turn
+    tokens: text that spells one is encoded as ordinary tokens.
+
+    Args:
+        tokenizer: a tokenizer backed by the tokenizers library.
+        ends: ids of the end-of-turn tokens.
+
+    Raises:
+        ModelLoadError: for a tokenizer that is not backed by the tokenizers library.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Iterable[int] = ()) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise ModelLoadError(
+                f"{type(tokenizer).__name__} is not a fast tokenizer, which specfuse needs; save "
+                "a tokenizer.json beside the weights (AutoTokenizer converts most formats)."
+            )
+        unknown = tokenizer.unk_token_id
+        added = backend.get_added_tokens_decoder()
+        special = {id_ for id_, token in added.items() if token.special}
+        special |= set(tokenizer.all_special_ids) | set(ends)
+        self.control = frozenset(special - {unknown})
+        self.vocabulary = backend.get_vocab_size(with_added_tokens=True)
+        self._names = {
+            name: id_ for id_ in self.control if (name := backend.id_to_token(id_)) is not None
+        }
+        self._strips = {token.content: (token.lstrip, token.rstrip) for token in added.values()}
+        self._marked = _copy(backend)
+        self._plain = _copy(backend)
+        self._plain.add_special_tokens(
+            [
+                AddedToken(token.content, special=True, normalized=token.normalized)
+                for id_, token in added.items()
+                if id_ in self.control and not token.special
+            ]
+        )
+        self._plain.encode_special_tokens = True
+        self._spelled: dict[int, list[int]] = {}
+
+    @cached_property
+    def control_pattern(self) -> re.Pattern[str] | None:
+        """Matches the text of any control token; None if there are none."""
+        names = sorted(self._names, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, names))) if names else None
+
+    def control_id(self, text: str) -> int | None:
+        """Id of the control token that ``text`` spells, if it does."""
+        return self._names.get(text)
+
+    @cached_property
+    def undraftable(self) -> frozenset[int]:
+        """Ids that have no text: control tokens, the unknown token."""
+        unknown = self._plain.model.unk_token if hasattr(self._plain.model, "unk_token") else None
+        id_ = self._plain.token_to_id(unknown) if unknown else None
+        return self.control if id_ is None else self.control | {id_}
+
+    @cached_property
+    def opens_with_space(self) -> bool:
+        """Whether text at the beginning is encoded otherwise than in the middle (SentencePiece)."""
+        return self._encode("a b").ids != self._after_anchor("a b").ids
+
+    @cached_property
+    def opens_with_space_after_control(self) -> bool:
+        """Whether text after a control token is encoded as at the beginning."""
+        for name, id_ in self._names.items():
+            ids = self._marked.encode(name + "a b", add_special_tokens=False).ids
+            if ids and ids[0] == id_:
+                return bool(ids[1:] == self._encode("a b").ids)
+        return self.opens_with_space
+
+    def encode(self, text: str, *, continuing: bool = False) -> Encoded:
+        """Encode ordinary text; what spells a control token is encoded as other text is.
+
+        Args:
+            text: any text.
+            continuing: encode as in the middle of a text, without an artificial first space.
+        """
+        if continuing and self.opens_with_space:
+            return self._after_anchor(text)
+        return self._encode(text)
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Encode text in which control tokens count as such (a rendered template)."""
+        return list(self._marked.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int], before: Sequence[int] = ()) -> str:
+        """Text of ``ids`` as a continuation of the ids ``before``."""
+        if not before:
+            return str(self._plain.decode(list(ids), skip_special_tokens=True))
+        base = self._plain.decode(list(before), skip_special_tokens=True)
+        full = self._plain.decode([*before, *ids], skip_special_tokens=True)
+        shared = len(base)
+        while not full.startswith(base[:shared]):
+            shared -= 1
+        return str(full[shared:])
+
+    @cached_property
+    def anchor(self) -> list[int]:
+        """Ids to decode after, so that a first piece keeps its space (see ``decode``)."""
+        return list(self._plain.encode(_ANCHORS[0], add_special_tokens=False).ids)
+
+    def strips(self, control: str) -> tuple[bool, bool]:
+        """Whether a control token swallows white space at its left, at its right."""
+        return self._strips.get(control, (False, False))
+
+    def _encode(self, text: str) -> Encoded:
+        encoding = self._plain.encode(text, add_special_tokens=False)
+        ids, starts = list(encoding.ids), [start for start, _ in encoding.offsets]
+        if self.control.isdisjoint(ids):
+            return Encoded(ids, starts)
+        # Some vocabularies hold a control token's text as an ordinary piece too (Unigram).
+        spelled = Encoded([], [])
+        for id_, start in zip(ids, starts, strict=True):
+            pieces = self._spell(id_) if id_ in self.control else [id_]
+            spelled.ids.extend(pieces)
+            spelled.starts.extend([start] * len(pieces))
+        return spelled
+
+    def _spell(self, id_: int) -> list[int]:
+        """Ordinary ids for the text of a control token: its characters one by one."""
+        if id_ not in self._spelled:
+            characters = self._plain.id_to_token(id_) or ""
+            ids = [i for character in characters for i in self._after_anchor_raw(character).ids]
+            self._spelled[id_] = [i for i in ids if i not in self.control]
+        return self._spelled[id_]
+
+    def _after_anchor(self, text: str) -> Encoded:
+        encoded = self._after_anchor_raw(text)
+        if self.control.isdisjoint(encoded.ids):
+            return encoded
+        return self._encode(text)
+
+    def _after_anchor_raw(self, text: str) -> Encoded:
+        for anchor in _ANCHORS:
+            head = self._plain.encode(anchor, add_special_tokens=False).ids
+            encoding = self._plain.encode(anchor + text, add_special_tokens=False)
+            rest = encoding.offsets[len(head) :]
+            # Where the anchor merged with the text it cannot be taken off again.
+            if encoding.ids[: len(head)] == head and (not rest or rest[0][0] >= len(anchor)):
+                starts = [start - len(anchor) for start, _ in rest]
+                return Encoded(list(encoding.ids[len(head) :]), starts)
+        encoding = self._plain.encode(text, add_special_tokens=False)
+        return Encoded(list(encoding.ids), [start for start, _ in encoding.offsets])
+
+
+def _copy(tokenizer: Tokenizer) -> Tokenizer:
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    return copy

@@ -1,0 +1,237 @@
+"""From a name, a directory or a loaded object to weights that are ready to run.
+
+This module knows where weights lie and what can go wrong with them; it knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from specfuse_core.config import ModelConfig
+from specfuse_core.errors import (
+    ModelLoadError,
+    ModelNotFoundError,
+    NoWeightsError,
+    PickleWeightsError,
+)
+from specfuse_core.hf.backend import LoadedModel
+from specfuse_core.hf.runner import Runner
+from specfuse_core.hf.template import ChatTemplate
+
+__all__ = ["check_location", "load_model", "template_of"]
+
+_lock = threading.Lock()
+#: Weights in use, by all that decides how they are loaded: copies of a model share them.
+_in_use: weakref.WeakValueDictionary[str, LoadedModel] = weakref.WeakValueDictionary()
+
+
+def check_location(config: ModelConfig) -> None:
+    """Look at what can be seen without loading anything.
+
+    Raises:
+        ModelNotFoundError: a path that is no directory, or a directory that holds no model.
+        NoWeightsError: a directory without weights.
+        PickleWeightsError: a directory with pickled weights only, and ``allow_pickle`` not set.
+    """
+    directory = Path(config.path).expanduser()
+    if not directory.is_dir():
+        if _looks_local(config.path):
+            raise ModelNotFoundError(
+                f"{config.path!r}: there is no such directory; give a directory with config.json "
+                "and weights, or a hub id like 'org/name'."
+            )
+        return
+    if not (directory / "config.json").is_file():
+        raise ModelNotFoundError(
+            f"{config.path!r}: the directory has no config.json; give the directory that "
+            "save_pretrained wrote."
+        )
+    if any(directory.glob("*.safetensors")):
+        return
+    if not any(directory.glob("*.bin")) and not any(directory.glob("*.pt")):
+        raise NoWeightsError(
+            f"{config.path!r}: the directory has a config.json but no weights (*.safetensors); "
+            "copy or download them into it."
+        )
+    if not config.allow_pickle:
+        raise _pickled(config)
+
+
+def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
+    """Load weights, tokenizer and template, and measure which method is right for the model.
+
+    What is on disk, as a directory or in the hub's cache, is taken as it is; only what is not
+    there is fetched. Two configs that load the same weights in the same way share them.
+
+    Raises:
+        ModelLoadError: naming the model, what was tried and what to do.
+    """
+    check_location(config)
+    key = repr([(name, getattr(config, name)) for name in _LOADING])
+    with _lock:
+        model = _in_use.get(key)
+        if model is None:
+            model = LoadedModel(Runner(_weights(config)))
+            _in_use[key] = model
+    tokenizer = _fetch(config, "the tokenizer", AutoTokenizer)
+    template = template_of(
+        model.runner.model, tokenizer, config.chat_template, config.chat_template_kwargs
+    )
+    return model, template
+
+
+def template_of(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template: str | None = None,
+    variables: dict[str, Any] | None = None,
+) -> ChatTemplate:
+    """The chat template of a loaded model, with the end-of-turn ids of its generation config.
+
+    Raises:
+        NoEndTokenError: if nothing tells when the model ends its turn.
+    """
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    if ends is None:
+        ends = []
+    return ChatTemplate(
+        tokenizer, chat_template, variables or {}, [ends] if isinstance(ends, int) else list(ends)
+    )
+
+
+#: The fields of ``ModelConfig`` that decide which weights are loaded, and how.
+_LOADING = (
+    "path",
+    "revision",
+    "dtype",
+    "device",
+    "device_map",
+    "attn_implementation",
+    "quantization_config",
+    "trust_remote_code",
+)
+
+
+def _weights(config: ModelConfig) -> PreTrainedModel:
+    options: dict[str, Any] = {"dtype": _dtype(config)}
+    for name in ("attn_implementation", "quantization_config", "device_map"):
+        if getattr(config, name) is not None:
+            options[name] = getattr(config, name)
+    if not config.allow_pickle:
+        options["use_safetensors"] = True
+    model: PreTrainedModel = _fetch(config, "the weights", AutoModelForCausalLM, **options)
+    device = _device(config)
+    if config.device_map is None and config.quantization_config is None:
+        if device.type == "cpu" and config.dtype == "auto" and model.dtype == torch.float16:
+            # Half floats are slow and imprecise on a CPU, and not every operation has them.
+            model = model.float()
+        model.to(device)  # type: ignore[arg-type]
+    model.eval()
+    model.requires_grad_(False)
+    return model
+
+
+def _fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
+    """``loader.from_pretrained``, from disk if all is there, from the hub if not."""
+    directory = Path(config.path).expanduser()
+    path = str(directory) if directory.is_dir() else config.path
+    options |= {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    with _quiet():
+        try:
+            return loader.from_pretrained(path, local_files_only=True, **options)
+        except OSError as error:
+            if directory.is_dir():
+                raise _failed(config, what, error) from error
+        except Exception as error:
+            raise _failed(config, what, error) from error
+        try:
+            return loader.from_pretrained(path, **options)
+        except OSError as error:
+            if "safetensors" in str(error) and not config.allow_pickle:
+                raise _pickled(config) from error
+            raise ModelNotFoundError(
+                f"{config.path!r}: {what} could not be found: looked for a directory of that name, "
+                "in the local hub cache, and on the hub (unreachable, or no such model). Check "
+                "the name, download the model first, or give a local directory. "
+                f"[{_first_line(error)}]"
+            ) from error
+        except Exception as error:
+            raise _failed(config, what, error) from error
+
+
+def _failed(config: ModelConfig, what: str, error: Exception) -> ModelLoadError:
+    hint = (
+        "it comes with its own code: read that code, then allow it with trust_remote_code=True"
+        if "trust_remote_code" in str(error)
+        else "check the files, the dtype, the device and the free memory"
+    )
+    return ModelLoadError(
+        f"{config.path!r}: {what} could not be loaded: {type(error).__name__}: "
+        f"{_first_line(error)}; {hint}."
+    )
+
+
+def _pickled(config: ModelConfig) -> PickleWeightsError:
+    return PickleWeightsError(
+        f"{config.path!r}: the weights are stored as pickle only, which can run code when "
+        "opened; convert them (model.save_pretrained writes safetensors), or, if you trust their "
+        "source, set ModelConfig(allow_pickle=True)."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _dtype(config: ModelConfig) -> Any:
+    if config.dtype == "auto":
+        return "auto"
+    dtype = getattr(torch, config.dtype.removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise ModelLoadError(
+            f"{config.path!r}: there is no dtype {config.dtype!r}; use 'auto', 'float32', "
+            "'bfloat16' or 'float16'."
+        )
+    return dtype
+
+
+def _device(config: ModelConfig) -> torch.device:
+    if config.device is not None:
+        try:
+            return torch.device(config.device)
+        except RuntimeError as error:
+            raise ModelLoadError(
+                f"{config.path!r}: there is no device {config.device!r}; use 'cpu', 'cuda' or "
+                "'cuda:N'."
+            ) from error
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _looks_local(path: str) -> bool:
+    return path.startswith((".", "/", "~", "\\")) or path.count("/") > 1 or "\\" in path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Switch off transformers' own progress bars: loading shows one of ours."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,106 @@
+"""Ids -> logits of one loaded model: the only place that calls it.
+
+This module knows the model's call signature and its attention windows, and nothing of requests.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+__all__ = ["MaskForm", "Runner"]
+
+#: How a model takes 4-D masks: one for all layers, one with the window applied, or one per kind.
+MaskForm = Literal["full", "window", "both"]
+
+_UNBOUNDED = 1_000_000
+
+
+class Runner:
+    """Calls a causal LM with ids and gives back logits.
+
+    Args:
+        model: a causal LM in eval mode.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        parameters = inspect.signature(model.forward).parameters
+        self._takes_positions = "position_ids" in parameters
+        self._takes_keep = "logits_to_keep" in parameters
+        self._cache_name = "past_key_values" if "past_key_values" in parameters else "cache_params"
+        self.takes_masks = "attention_mask" in parameters
+        self.config = model.config.get_text_config(decoder=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids go."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's floating-point type, which additive masks must share."""
+        return self.model.dtype
+
+    @property
+    def window(self) -> int | None:
+        """Tokens that a windowed layer sees, None if no layer is windowed."""
+        window = getattr(self.config, "sliding_window", None)
+        kinds = getattr(self.config, "layer_types", None)
+        if not window or (kinds and "sliding_attention" not in kinds):
+            return None
+        return int(window)
+
+    @property
+    def context_window(self) -> int:
+        """Tokens that the model can take, by its config."""
+        for name in ("max_position_embeddings", "max_seq_len", "seq_length", "n_positions"):
+            size = getattr(self.config, name, None)
+            if isinstance(size, int) and size > 0:
+                return size
+        return _UNBOUNDED
+
+    @torch.inference_mode()
+    def run(
+        self,
+        ids: Sequence[int],
+        *,
+        cache: Any = None,
+        use_cache: bool = True,
+        positions: Sequence[int] | None = None,
+        mask: Tensor | dict[str, Tensor] | None = None,
+        keep: int = 0,
+    ) -> tuple[Tensor, Any]:
+        """Run ``ids`` after what is in ``cache``.
+
+        Args:
+            ids: the tokens to run. ``[T]``
+            cache: the model's cache, None to begin with an empty one of its own choice.
+            use_cache: False runs without any cache.
+            positions: place of each token; by default they follow the cache. ``[T]``
+            mask: additive 4-D mask ``[1, 1, T, S]``, or one per kind of layer.
+            keep: logits of so many last tokens only; 0 for all.
+
+        Returns:
+            Logits ``[T or keep, V]``, and the cache.
+        """
+        options: dict[str, Any] = {"use_cache": use_cache}
+        if use_cache and cache is not None:
+            options[self._cache_name] = cache
+        if positions is not None and self._takes_positions:
+            options["position_ids"] = torch.tensor([list(positions)], device=self.device)
+        if mask is not None:
+            options["attention_mask"] = mask
+        if self._takes_keep:
+            options["logits_to_keep"] = keep
+        input_ids = torch.tensor([list(ids)], device=self.device)
+        output = self.model(input_ids=input_ids, **options)
+        logits: Tensor = output.logits[0]
+        if keep and logits.shape[0] > keep:
+            logits = logits[-keep:]
+        return logits, getattr(output, self._cache_name, None) if use_cache else None

@@ -1,0 +1,228 @@
+"""One local base model's view of one request: drafts, verifies and commits text.
+
+The state is ``ids == prompt ids + encode(response so far)``, whoever wrote which segment. All
+tokenising is in ``tokens``, all running in ``context``; this module joins the two. The context's
+line may be shorter than the state (it catches up when it is used) or longer (by what the model's
+own winning draft left over, which opens the next draft).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from specfuse_core.hf.context import Context, Path
+from specfuse_core.hf.sampling import Chooser
+from specfuse_core.hf.template import Prompt
+from specfuse_core.hf.tokens import ResponseTokens
+from specfuse_core.text import complete_characters, complete_words
+from specfuse_core.types import Candidate, Cost, Verification
+
+__all__ = ["LocalSession"]
+
+#: Tokens that a draft may go on beyond its limit while they do not make up a character yet.
+_CHARACTER_TOKENS = 4
+
+
+class LocalSession:
+    """One request of a ``LocalBackend``.
+
+    Args:
+        context: the model's, empty.
+        prompt: the rendered conversation.
+        response: the answer's tokens, with the prompt's opening already in them.
+        ends: end-of-turn ids.
+        chooser: draws the ids of the drafts.
+        context_window: tokens that prompt and answer together may have.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        prompt: Prompt,
+        response: ResponseTokens,
+        ends: frozenset[int],
+        chooser: Chooser,
+        context_window: int,
+    ) -> None:
+        self._context = context
+        self._prompt = list(prompt.ids)
+        self._response = response
+        self._ends = ends
+        self._chooser = chooser
+        self._window = context_window
+        # The last drafted id, which has not been run yet; it rides in the pass that verifies.
+        self._unrun: list[int] = []
+        # The paths of the last verification.
+        self._paths: list[Path] = []
+        self._cost = Cost(prompt_tokens=len(self.ids))
+
+    @property
+    def ids(self) -> list[int]:
+        """Prompt and response. ``[n]``"""
+        return self._prompt + self._response.ids
+
+    @property
+    def cost(self) -> Cost:
+        """What was spent so far."""
+        return replace(self._cost, forward_passes=self._context.passes)
+
+    @property
+    def room(self) -> int:
+        """Tokens that still fit the context window."""
+        return self._window - len(self._prompt) - len(self._response.ids)
+
+    def draft(self, max_tokens: int) -> Candidate:
+        """Decode up to ``max_tokens`` tokens; cut back to complete words unless they end."""
+        ids = self._catch_up()
+        # What the last own draft left over is in the line, and would be drawn again.
+        drafted = self._context.ids[len(ids) :][:max_tokens]
+        ends = False
+        while not ends and not self._enough(drafted, max_tokens):
+            id_ = self._draw(ids, drafted)
+            ends = id_ in self._ends
+            if not ends:
+                drafted.append(id_)
+        run = len(self._context.ids) - len(ids)
+        self._unrun = drafted[run:]
+        text = self._response.decode(drafted)
+        if ends:
+            return Candidate(complete_characters(text), True)
+        whole = complete_characters(text) or text
+        # A model that draws only tokens without text has nothing more to say.
+        return Candidate(complete_words(whole), not whole)
+
+    def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
+        """Log-probability and logit of every token of each candidate, the state unchanged."""
+        ids = self._catch_up()
+        wholes = [self._prompt + self._response.peek(candidate.text) for candidate in candidates]
+        found: list[Path | None] = []
+        for candidate, whole in zip(candidates, wholes, strict=True):
+            fits = len(whole) + candidate.ends <= self._window
+            found.append(self._path(whole, candidate.ends) if fits else None)
+        self._paths = [path for path in dict.fromkeys(found) if path is not None and path.tokens]
+        if self._paths and self._unrun and self._context.one_pass:
+            unrun = Path(len(self._context.ids), tuple(self._unrun))
+            # First, so that its row lies right behind the line's.
+            self._paths = [unrun, *(path for path in self._paths if path != unrun)]
+        logits = self._context.branch(self._paths) if self._paths else []
+        self._spend(verified=sum(len(path.tokens) for path in self._paths))
+        known = dict(zip(self._paths, logits, strict=True))
+        return [
+            Verification(())
+            if path is None
+            else self._verification(len(_shared(ids, whole)), whole, candidate.ends, path, known)
+            for candidate, whole, path in zip(candidates, wholes, found, strict=True)
+        ]
+
+    def commit(self, segment: Candidate) -> None:
+        """Append the segment's text; what was run of it while verifying is kept."""
+        self._response.push(segment.text)
+        ids, line = self.ids, self._context.ids
+        if (line + self._unrun)[: len(ids)] == ids:
+            # The model's own draft, or the beginning of it: the rest opens the next draft.
+            self._adopt(line + self._unrun)
+        else:
+            self._adopt(ids)
+        self._context.forget(len(ids) - 1)
+        self._unrun = []
+
+    def close(self) -> None:
+        """Free the cache."""
+        self._context.release()
+        self._paths, self._unrun = [], []
+
+    def _adopt(self, ids: list[int]) -> None:
+        """Make the verified path that leads to ``ids`` the line, if there is one."""
+        for index, (start, tokens) in enumerate(self._paths):
+            if start + len(tokens) == len(ids) and [*self._context.ids[:start], *tokens] == ids:
+                self._context.adopt(index)
+                break
+        self._paths = []
+
+    def _catch_up(self) -> list[int]:
+        """Run what was committed and not run yet; the state's ids."""
+        ids, context = self.ids, self._context
+        have = len(_shared(context.ids, ids))
+        if have == len(ids) and not context.knows(have - 1):
+            have -= 1
+        if have < len(ids):
+            if have < len(context.ids):
+                context.truncate(have)
+            context.extend(ids[have:])
+        if len(context.ids) == len(ids):
+            context.mark()
+        return ids
+
+    def _enough(self, drafted: list[int], max_tokens: int) -> bool:
+        if len(drafted) < max_tokens:
+            return False
+        most = min(max_tokens + _CHARACTER_TOKENS, self.room)
+        return len(drafted) >= most or bool(complete_characters(self._response.decode(drafted)))
+
+    def _draw(self, ids: list[int], drafted: list[int]) -> int:
+        at = len(ids) + len(drafted) - 1
+        if at == len(self._context.ids):
+            self._context.extend(drafted[-1:])
+        self._spend(drafted=1)
+        logits = self._context.logits_after(at)
+        return self._chooser.choose(logits, at + 1, [*ids, *drafted])
+
+    def _path(self, whole: list[int], ends: bool) -> Path:
+        """How to reach ``whole`` from the line; no tokens if all its logits are known."""
+        line = self._context.ids
+        if self._unrun and not ends and whole == line + self._unrun:
+            return Path(len(line), ())
+        shared = len(_shared(line, whole))
+        if shared < len(whole) and not self._context.knows(shared - 1):
+            # It branches inside what was run long ago: that id is run again, for its logits.
+            shared -= 1
+        return Path(shared, tuple(whole[shared:]))
+
+    def _verification(
+        self,
+        first: int,
+        whole: list[int],
+        ends: bool,
+        path: Path,
+        known: dict[Path, Tensor],
+    ) -> Verification:
+        """The scores of ``whole[first:]``, and of the end of the turn if ``ends``."""
+        positions = range(first - 1, len(whole) - (not ends))
+        if not positions:
+            return Verification(())
+        rows = [self._context.logits_after(at) for at in positions if at < path.start] + list(
+            known[path][max(first - 1 - path.start, 0) :] if path in known else []
+        )
+        logits = torch.stack(rows[: len(positions)]).float()  # [R, V]
+        mass = logits.logsumexp(-1)
+        targets = torch.tensor(whole[first:], device=logits.device)
+        chosen = logits[: len(targets)].gather(1, targets[:, None])[:, 0]
+        if ends:
+            # The probability that the model ends here, by whichever of its end-of-turn tokens.
+            end = logits[-1, sorted(self._ends)].logsumexp(0, keepdim=True)
+            chosen = torch.cat([chosen, end])
+        logprobs = (chosen - mass).tolist()
+        return Verification(tuple(logprobs), tuple(chosen.tolist()))
+
+    def _spend(self, *, drafted: int = 0, verified: int = 0) -> None:
+        self._cost = replace(
+            self._cost,
+            drafted_tokens=self._cost.drafted_tokens + drafted,
+            verified_tokens=self._cost.verified_tokens + verified,
+        )
+
+
+def _shared(first: list[int], second: list[int]) -> list[int]:
+    """The ids with which both begin."""
+    size = min(len(first), len(second))
+    # Lists that differ do so near their ends.
+    low = max(size - 64, 0)
+    if first[:low] != second[:low]:
+        low = 0
+    while low < size and first[low] == second[low]:
+        low += 1
+    return second[:low]

@@ -1,0 +1,372 @@
+"""Conversation -> prompt ids, by one base model's own chat template.
+
+Templates that refuse a system role, demand strict alternation or do not know tools are given a
+repaired conversation; what users wrote is never taken for a control token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jinja2 import TemplateError as JinjaError
+from transformers import PreTrainedTokenizerBase
+
+from specfuse_core.errors import NoEndTokenError, TemplateError
+from specfuse_core.hf.codec import TextCodec
+from specfuse_core.types import Message
+
+__all__ = ["PLAIN_TEMPLATE", "ChatTemplate", "Prompt"]
+
+#: For base models without a chat template: one labelled paragraph per turn. The answer ends with
+#: the model's end-of-text token.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message.role | capitalize }}: {{ message.content }}"
+    "{{ eos_token if message.role == 'assistant' }}\n\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+_PROBE = "specfuse\u2063"
+_PRIVATE = 0xF0000
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered conversation.
+
+    Args:
+        ids: what the model reads before the answer. ``[P]``
+        lead: white space that the template puts between prompt and answer.
+        continuing: whether the answer follows ordinary text rather than a control token.
+        opening: text of a final assistant turn, which the answer goes on from.
+    """
+
+    ids: tuple[int, ...]
+    lead: str
+    continuing: bool
+    opening: str
+
+
+Repair = Callable[[Sequence[Message]], list[Message]]
+
+
+class ChatTemplate:
+    """Renders conversations for one base model.
+
+    Args:
+        tokenizer: gives the template and renders it.
+        template: a Jinja template that replaces the tokenizer's own.
+        variables: extra variables of the template.
+        ends: end-of-turn ids known from the generation config.
+
+    Raises:
+        NoEndTokenError: if nothing tells when the model ends its turn.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str | None,
+        variables: Mapping[str, Any],
+        ends: Sequence[int],
+    ) -> None:
+        self._tokenizer = tokenizer
+        own = template or tokenizer.chat_template
+        self._plain = not own
+        self._template = own or PLAIN_TEMPLATE
+        self._variables = dict(variables)
+        codec = TextCodec(tokenizer)
+        self.lead, closing = self._shape(codec)
+        self.ends = _end_ids(tokenizer, ends, closing)
+        # End-of-turn tokens are control tokens too, whether or not they are marked special.
+        self.codec = codec if self.ends <= codec.control else TextCodec(tokenizer, self.ends)
+        self._begins = self._plain and _adds_bos(tokenizer)
+
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        """Render and encode a conversation; a final assistant turn becomes the opening.
+
+        Raises:
+            TemplateError: if the template refuses every repaired form.
+        """
+        turns = list(messages)
+        opening: list[str] = []
+        while turns and turns[-1].role == "assistant" and not turns[-1].tool_calls:
+            opening.insert(0, turns.pop().content)
+        escape = _Escape(self.codec, turns)
+        rendered = self._repaired([escape.hide(turn) for turn in turns])
+        if self._begins:
+            rendered = (self._tokenizer.bos_token or "") + rendered
+        return Prompt(
+            ids=tuple(escape.encode(rendered)),
+            lead=self.lead,
+            continuing=self._continuing(rendered),
+            opening="\n\n".join(opening),
+        )
+
+    def _continuing(self, rendered: str) -> bool:
+        pattern = self.codec.control_pattern
+        matches = list(pattern.finditer(rendered)) if pattern else []
+        if matches and matches[-1].end() == len(rendered):
+            return not self.codec.opens_with_space_after_control
+        return bool(rendered)
+
+    def _repaired(self, turns: Sequence[Message]) -> str:
+        fallback: str | None = None
+        error: Exception | None = None
+        for repairs in _REPAIRS:
+            repaired = list(turns)
+            for repair in repairs:
+                repaired = repair(repaired)
+            try:
+                rendered = self._render(repaired, add_generation_prompt=True)
+            # Templates raise whatever Jinja or Python raises in them.
+            except (JinjaError, TypeError, ValueError, KeyError, AttributeError) as caught:
+                error = error or caught
+                continue
+            if all(_appears(turn, rendered) for turn in turns):
+                return rendered
+            fallback = fallback or rendered
+        if fallback is None:
+            raise TemplateError(
+                f"the chat template of {self._tokenizer.name_or_path or 'the model'} refuses the "
+                f"conversation ({error}); give another with ModelConfig(chat_template=...)."
+            )
+        return fallback
+
+    def _render(self, turns: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        rendered = self._tokenizer.apply_chat_template(
+            [_as_mapping(turn) for turn in turns],
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            **self._variables,
+        )
+        return str(rendered)
+
+    def _shape(self, codec: TextCodec) -> tuple[str, int | None]:
+        """White space before an answer, and id of the control token that closes it, if any."""
+        question = [Message("user", "a")]
+        try:
+            before = self._render(question, add_generation_prompt=True)
+            whole = self._render(
+                [*question, Message("assistant", _PROBE)], add_generation_prompt=False
+            )
+        except (JinjaError, TypeError, ValueError, KeyError, AttributeError):
+            return "", None
+        head, _, tail = whole.partition(_PROBE)
+        lead = head.removeprefix(before) if head.startswith(before) else ""
+        pattern = codec.control_pattern
+        match = pattern.match(tail.lstrip()) if pattern else None
+        return lead if lead.isspace() else "", codec.control_id(match.group()) if match else None
+
+
+def _end_ids(
+    tokenizer: PreTrainedTokenizerBase, configured: Sequence[int], closing: int | None
+) -> frozenset[int]:
+    found = {*configured, tokenizer.eos_token_id, closing} - {None}
+    if not found:
+        raise NoEndTokenError(
+            f"nothing tells when {tokenizer.name_or_path or 'the model'} ends its turn: neither "
+            "its generation config, nor its tokenizer, nor its chat template names an end token; "
+            "set tokenizer.eos_token or generation_config.eos_token_id."
+        )
+    return frozenset(int(id_) for id_ in found if id_ is not None)
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    ids = tokenizer("a")["input_ids"]
+    return tokenizer.bos_token_id is not None and list(ids)[:1] == [tokenizer.bos_token_id]
+
+
+def _as_mapping(turn: Message) -> dict[str, Any]:
+    mapping: dict[str, Any] = {"role": turn.role, "content": turn.content}
+    if turn.tool_calls:
+        mapping["tool_calls"] = [
+            {
+                "type": "function",
+                "id": call.id,
+                "function": {"name": call.name, "arguments": dict(call.arguments)},
+            }
+            for call in turn.tool_calls
+        ]
+    if turn.name is not None:
+        mapping["name"] = turn.name
+    if turn.tool_call_id is not None:
+        mapping["tool_call_id"] = turn.tool_call_id
+    return mapping
+
+
+def _appears(turn: Message, rendered: str) -> bool:
+    calls = all(call.name in rendered for call in turn.tool_calls)
+    return calls and turn.content.strip() in rendered
+
+
+def _merged(turns: Sequence[Message]) -> list[Message]:
+    """Neighbouring turns of one role become one turn."""
+    merged: list[Message] = []
+    for turn in turns:
+        last = merged[-1] if merged else None
+        if last is None or last.role != turn.role or turn.role == "tool":
+            merged.append(turn)
+            continue
+        content = "\n\n".join(part for part in (last.content, turn.content) if part)
+        calls = last.tool_calls + turn.tool_calls
+        merged[-1] = replace(last, content=content, tool_calls=calls)
+    return merged
+
+
+def _system_in_user(turns: Sequence[Message]) -> list[Message]:
+    """System turns become the beginning of the user turn that follows."""
+    moved: list[Message] = []
+    held: list[str] = []
+    for turn in turns:
+        if turn.role == "system":
+            held.append(turn.content)
+        elif turn.role == "user" and held:
+            moved.append(replace(turn, content="\n\n".join([*held, turn.content])))
+            held = []
+        else:
+            moved.append(turn)
+    return [*moved, Message("user", "\n\n".join(held))] if held else moved
+
+
+def _tools_as_text(turns: Sequence[Message]) -> list[Message]:
+    """Calls and results as plain text, in the wire format (DESIGN section 6)."""
+    written: list[Message] = []
+    for turn in turns:
+        if turn.role == "tool":
+            result = f"<tool_response>\n{turn.content}\n</tool_response>"
+            written.append(Message("user", result))
+        elif turn.tool_calls:
+            calls = [
+                "<tool_call>\n"
+                + json.dumps(
+                    {"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False
+                )
+                + "\n</tool_call>"
+                for call in turn.tool_calls
+            ]
+            content = "\n".join([turn.content, *calls] if turn.content else calls)
+            written.append(Message(turn.role, content))
+        else:
+            written.append(turn)
+    return written
+
+
+def _user_first(turns: Sequence[Message]) -> list[Message]:
+    """A conversation that an assistant opened gets a user turn before it."""
+    first = next((i for i, turn in enumerate(turns) if turn.role != "system"), len(turns))
+    if first < len(turns) and turns[first].role == "user":
+        return list(turns)
+    return [*turns[:first], Message("user", "..."), *turns[first:]]
+
+
+#: Tried in order, from the least invasive.
+_REPAIRS: tuple[tuple[Repair, ...], ...] = (
+    (),
+    (_merged,),
+    (_system_in_user,),
+    (_system_in_user, _merged),
+    (_tools_as_text,),
+    (_tools_as_text, _merged),
+    (_tools_as_text, _system_in_user, _merged),
+    (_user_first,),
+    (_merged, _user_first),
+    (_tools_as_text, _system_in_user, _merged, _user_first),
+)
+
+
+class _Escape:
+    """Hides what spells a control token in messages from the template, and from the tokenizer.
+
+    Each control token's text is replaced by one private-use character that no message holds;
+    after rendering, control tokens are found, and the hidden text is encoded as ordinary text.
+    """
+
+    def __init__(self, codec: TextCodec, turns: Sequence[Message]) -> None:
+        self._codec = codec
+        texts: list[str] = []
+
+        def note(text: str) -> str:
+            texts.append(text)
+            return text
+
+        for turn in turns:
+            _map_texts(turn, note)
+        written = "".join(texts)
+        pattern = codec.control_pattern
+        spelled = sorted(set(pattern.findall(written))) if pattern else []
+        free = (
+            chr(code) for code in range(_PRIVATE, _PRIVATE + 0xFFFD) if chr(code) not in written
+        )
+        self._hidden = dict(zip(spelled, free, strict=False))
+
+    def hide(self, turn: Message) -> Message:
+        """``turn`` with the private-use characters in place of control tokens' texts."""
+        pattern = self._codec.control_pattern
+        if not self._hidden or pattern is None:
+            return turn
+        return _map_texts(
+            turn, lambda text: pattern.sub(lambda match: self._hidden[match.group()], text)
+        )
+
+    def encode(self, rendered: str) -> list[int]:
+        """Ids of a rendered conversation."""
+        pattern = self._codec.control_pattern
+        if not self._hidden or pattern is None:
+            return self._codec.encode_marked(rendered)
+        ids: list[int] = []
+        position = 0
+        after_control = False
+        for match in pattern.finditer(rendered):
+            left, right = self._codec.strips(match.group())
+            text = rendered[position : match.start()]
+            ids += self._ordinary(text.rstrip() if left else text, position, after_control)
+            id_ = self._codec.control_id(match.group())
+            ids += [] if id_ is None else [id_]
+            position = match.end()
+            while right and rendered[position : position + 1].isspace():
+                position += 1
+            after_control = True
+        return ids + self._ordinary(rendered[position:], position, after_control)
+
+    def _ordinary(self, text: str, position: int, after_control: bool) -> list[int]:
+        if not text:
+            return []
+        for spelled, hidden in self._hidden.items():
+            text = text.replace(hidden, spelled)
+        opens = self._codec.opens_with_space_after_control if after_control else position == 0
+        return self._codec.encode(text, continuing=not opens).ids
+
+
+def _map_texts(turn: Message, change: Callable[[str], str]) -> Message:
+    """``turn`` with every text that a user, a tool or a model wrote changed."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, str):
+            return change(value)
+        if isinstance(value, Mapping):
+            return {changed(key): changed(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [changed(item) for item in value]
+        return value
+
+    return replace(
+        turn,
+        content=change(turn.content),
+        name=changed(turn.name),
+        tool_call_id=changed(turn.tool_call_id),
+        tool_calls=tuple(
+            replace(
+                call,
+                name=change(call.name),
+                id=change(call.id),
+                arguments=changed(call.arguments),
+            )
+            for call in turn.tool_calls
+        ),
+    )

@@ -1,0 +1,207 @@
+"""Tiny random-weight models of many architectures, and tokenizers of every family.
+
+Weights are drawn wide, so that attention matters and a wrong mask or a stale cache shows.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+#: Refuses a system role and anything but strict alternation, as Gemma's and Mistral's do.
+STRICT = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% else %} {{ m.content }} {{ eos_token }}{% endif %}{% endfor %}"
+)
+
+CORPUS = [
+    "The hall has 12 lamps and 3 chairs. The attic has 30 lamps, and nobody knows why.",
+    "How many lamps are in the hall and the attic in total? 12 + 30 = 42. The answer is 42.",
+    "def add(a, b):\n    return a + b\n\nclass Lamp:\n    def __init__(self, name):\n        pass\n",
+    "Grüße aus Köln: heute ist es kühl, morgen wird's wärmer. Ça va? Où est la gare?",
+    "東京は日本の首都です。人口は約千四百万人です。こんにちは、世界!",
+    "Once upon a time, in a far-away land, there lived a fox who didn't like the rain. "
+    "It said: \"I won't go out today\", and it stayed at home, reading three old books.",
+    '{"name": "get_weather", "arguments": {"city": "Paris", "days": [1, 2, 3], "metric": true}}',
+    "Большой город спит. Привет, мир! Ελληνικά. 😀 🎉 emoji and ligatures: ﬁ ﬂ.",
+] * 3
+
+FAMILIES = ("bytelevel", "metaspace", "unigram", "wordpiece", "sentencepiece")
+
+
+def _trained(family: str) -> Tokenizer:
+    specials = ["<unk>", "<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>"]
+    if family == "bytelevel":
+        tok = Tokenizer(models.BPE())
+        tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tok.decoder = decoders.ByteLevel()
+        tok.post_processor = processors.ByteLevel(trim_offsets=True)
+        trainer: Any = trainers.BpeTrainer(
+            vocab_size=700,
+            special_tokens=specials,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    elif family in ("metaspace", "sentencepiece"):
+        bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+        tok = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+        if family == "metaspace":
+            tok.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        else:  # as Llama 2: the space comes from the normaliser, and nothing splits words
+            tok.normalizer = normalizers.Sequence(
+                [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+            )
+        tok.decoder = decoders.Sequence(
+            [
+                decoders.Replace("▁", " "),
+                decoders.ByteFallback(),
+                decoders.Fuse(),
+                decoders.Strip(" ", 1, 0),
+            ]
+        )
+        trainer = trainers.BpeTrainer(
+            vocab_size=900,
+            special_tokens=[*specials, *bytes_],
+            show_progress=False,
+            max_token_length=12,
+        )
+    elif family == "unigram":
+        tok = Tokenizer(models.Unigram())
+        tok.normalizer = normalizers.NFKC()
+        tok.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+        tok.decoder = decoders.Metaspace(prepend_scheme="always")
+        trainer = trainers.UnigramTrainer(
+            vocab_size=500, special_tokens=specials, unk_token="<unk>", show_progress=False
+        )
+    else:
+        tok = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        tok.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tok.decoder = decoders.WordPiece(cleanup=False)
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=600, special_tokens=specials, show_progress=False
+        )
+    tok.train_from_iterator(CORPUS, trainer)
+    if family in ("metaspace", "sentencepiece"):
+        # Byte pieces were trained as special tokens only to be in the vocabulary.
+        state = tok.to_str()
+        import json
+
+        data = json.loads(state)
+        data["added_tokens"] = [t for t in data["added_tokens"] if not t["content"].startswith("<0x")]
+        tok = Tokenizer.from_str(json.dumps(data))
+    tok.add_special_tokens([AddedToken(name, special=True) for name in specials])
+    return tok
+
+
+@cache
+def _tokenizer_json(family: str) -> str:
+    return _trained(family).to_str()
+
+
+def tokenizer(family: str, template: str | None = CHATML, **options: Any) -> PreTrainedTokenizerFast:
+    """A fresh tokenizer of one family."""
+    specials = {"eos_token": "<|im_end|>", "bos_token": "<s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_tokenizer_json(family)),
+        unk_token="<unk>",
+        chat_template=template,
+        **{**specials, **options},
+    )
+
+
+_SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+}
+_LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
+
+#: name -> (config class, its options)
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", _SMALL),
+    "qwen2": ("Qwen2Config", _SMALL),
+    "qwen3": ("Qwen3Config", _SMALL),
+    "mistral": ("MistralConfig", {**_SMALL, "sliding_window": 24}),
+    "gemma2": ("Gemma2Config", {**_SMALL, "sliding_window": 24, "query_pre_attn_scalar": 8}),
+    "gemma3": (
+        "Gemma3TextConfig",
+        {**_SMALL, "sliding_window": 24, "query_pre_attn_scalar": 8, "layer_types": _LAYERS},
+    ),
+    "gpt_neox": ("GPTNeoXConfig", _SMALL),
+    "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512}),
+    "phi": ("PhiConfig", _SMALL),
+    "smollm3": ("SmolLM3Config", {**_SMALL, "pad_token_id": 3}),
+    "bloom": ("BloomConfig", {"hidden_size": 32, "n_layer": 3, "n_head": 4}),
+    "mamba": (
+        "MambaConfig",
+        {"hidden_size": 32, "state_size": 8, "num_hidden_layers": 2, "intermediate_size": 64},
+    ),
+    "mamba2": (
+        "Mamba2Config",
+        {
+            "hidden_size": 32,
+            "state_size": 8,
+            "num_hidden_layers": 2,
+            "num_heads": 8,
+            "head_dim": 8,
+            "n_groups": 2,
+            "chunk_size": 8,
+        },
+    ),
+    "lfm2": (
+        "Lfm2Config",
+        {**_SMALL, "layer_types": ["conv", "full_attention", "conv"], "conv_L_cache": 3},
+    ),
+}
+
+
+def model(architecture: str, vocabulary: int = 900, *, seed: int = 0, **options: Any) -> PreTrainedModel:
+    """A tiny model with wide random weights, in eval mode."""
+    name, defaults = ARCHITECTURES[architecture]
+    config = getattr(transformers, name)(
+        **{**defaults, "vocab_size": vocabulary, "bos_token_id": 1, "eos_token_id": 5, **options}
+    )
+    torch.manual_seed(seed)
+    made = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4.0)
+    made.eval()
+    made.generation_config.eos_token_id = 5
+    return made
+
+
+def pair(
+    architecture: str, family: str, *, seed: int = 0, template: str | None = CHATML
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A tiny model with a tokenizer of its own vocabulary size."""
+    tok = tokenizer(family, template)
+    return model(architecture, len(tok), seed=seed), tok
