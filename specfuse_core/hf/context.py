@@ -72,6 +72,7 @@ class Context(ABC):
         """Logits ``[V]`` after the line's id at ``position``, which must be kept."""
         return self._after[position]
 
+    @torch.inference_mode()
     def extend(self, ids: Sequence[int]) -> None:
         """Run ``ids`` at the end of the line; the logits after the last one are kept."""
         self._drop_paths()
@@ -79,6 +80,7 @@ class Context(ABC):
         self.ids += ids
         self._after[len(self.ids) - 1] = logits
 
+    @torch.inference_mode()
     def truncate(self, length: int) -> None:
         """Cut the line back to its first ``length`` ids."""
         self._drop_paths()
@@ -86,6 +88,7 @@ class Context(ABC):
         del self.ids[length:]
         self._after = {at: logits for at, logits in self._after.items() if at < length}
 
+    @torch.inference_mode()
     def branch(self, paths: Sequence[Path]) -> list[Tensor]:
         """Logits after each token of each path. ``[P][T, V]``"""
         self._drop_paths()
@@ -93,6 +96,7 @@ class Context(ABC):
         self._paths = list(paths)
         return self._path_logits
 
+    @torch.inference_mode()
     def adopt(self, index: int) -> None:
         """Make the path at ``index`` of the last ``branch`` the line."""
         path, logits = self._paths[index], self._path_logits[index]
@@ -177,7 +181,6 @@ class PackedContext(_RowContext):
         self._form = form
         self._nodes: list[list[int]] = []
 
-    @torch.inference_mode()
     def _run_paths(self, paths: Sequence[Path]) -> list[Tensor]:
         trie = _Trie(paths)
         logits, _ = self._run(
@@ -256,7 +259,6 @@ class CroppedContext(_RowContext):
         super().__init__(runner, capacity)
         self._rows: list[Rows] = []
 
-    @torch.inference_mode()
     def _run_paths(self, paths: Sequence[Path]) -> list[Tensor]:
         self._rows = []
         found = []
@@ -270,7 +272,6 @@ class CroppedContext(_RowContext):
             found.append(logits)
         return found
 
-    @torch.inference_mode()
     def _keep_path(self, index: int) -> None:
         self._cache.put(self._paths[index].start, self._rows[index])
         self._rows = []
@@ -316,7 +317,6 @@ class SnapshotContext(Context):
         self._state = self._state_at(length)
         self._saved = {at: state for at, state in self._saved.items() if at <= length}
 
-    @torch.inference_mode()
     def _run_paths(self, paths: Sequence[Path]) -> list[Tensor]:
         self._path_states = []
         found = []
