@@ -37,7 +37,8 @@ def complete_words(text: str) -> str:
 
 
 def _ends_word(text: str, end: int) -> bool:
-    last = text[end - 1]
+    # A combining mark belongs to the character that it follows, whatever that is.
+    last = next((c for c in reversed(text[:end]) if not _mark(c)), text[0])
     if last.isspace():
         return False
     if end < len(text):
@@ -53,7 +54,6 @@ def _ends_word(text: str, end: int) -> bool:
 
 
 def _in_word(character: str) -> bool:
-    # Combining marks belong to the word that they follow.
     return character.isalnum() or character in _JOINERS or _mark(character)
 
 
