@@ -51,8 +51,9 @@ def leaving(
     top = max(cumulative[name] for name in current)
     odds = {name: math.exp((cumulative[name] - top) / tau) for name in current}
     total = math.fsum(odds.values())
-    weak = sorted((name for name in current if odds[name] / total < threshold / n), key=odds.get)  # type: ignore[arg-type]
-    return weak[: n - min_models]
+    weak = [name for name in current if odds[name] / total < threshold / n]
+    # By Q, not by p: far behind, several p are zero.
+    return sorted(weak, key=cumulative.__getitem__)[: n - min_models]
 
 
 def _entropy(distribution: Mapping[str, float]) -> float:
