@@ -1,0 +1,204 @@
+"""A run as data: JSON lines while it goes, rows for tables when it is done.
+
+This module knows nothing of terminals; it turns segments into plain values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from specfuse_core.fusion import FusionEngine
+from specfuse_core.types import Generation, Request, Round, Segment, Usage
+
+__all__ = ["CandidateRow", "ModelRow", "candidate_rows", "json_lines", "model_rows", "records"]
+
+Record = dict[str, Any]
+
+
+def records(
+    segments: Iterable[Segment],
+    *,
+    engine: FusionEngine | None = None,
+    request: Request | None = None,
+) -> Iterator[Record]:
+    """The records of a run, each as soon as its segment arrives.
+
+    The first is ``{"type": "request", ...}``: models, configuration, conversation, limits and
+    seed, as far as ``engine`` and ``request`` are given; it comes before the first segment is
+    asked for. Then one ``{"type": "round", ...}`` per round, and at last ``{"type": "end", ...}``
+    with the whole text, the finish reason and the usage. A stream that is cut off has no end
+    record. All values are ready for JSON.
+
+    Args:
+        segments: a stream of segments, or those of a generation.
+        engine: what writes them.
+        request: what they answer. One with a seed (:meth:`Request.seeded`) can be drawn again.
+    """
+    yield _request_record(engine, request)
+    text = ""
+    for segment in segments:
+        text += segment.text
+        if segment.round is not None:
+            yield _round_record(segment.round, segment.text)
+        if segment.finish_reason is not None:
+            yield {
+                "type": "end",
+                "finish_reason": segment.finish_reason,
+                "text": text,
+                "usage": _usage_record(segment.usage),
+            }
+
+
+def json_lines(
+    run: Generation | Iterable[Segment],
+    *,
+    engine: FusionEngine | None = None,
+    request: Request | None = None,
+) -> Iterator[str]:
+    """:func:`records` as lines of JSON, each with its newline, in ASCII (so safe to show)."""
+    segments = run.segments if isinstance(run, Generation) else run
+    for record in records(segments, engine=engine, request=request):
+        yield json.dumps(record, allow_nan=False) + "\n"
+
+
+def _request_record(engine: FusionEngine | None, request: Request | None) -> Record:
+    record: Record = {"type": "request"}
+    if engine is not None:
+        record |= {
+            "models": list(engine.models),
+            "drafters": list(engine.drafters),
+            "verifiers": list(engine.verifiers),
+            "config": engine.config.model_dump(),
+        }
+    if request is not None:
+        record |= {
+            "messages": [asdict(message) for message in request.messages],
+            "max_new_tokens": request.max_new_tokens,
+            "stop": list(request.stop),
+            "sampling": request.sampling.model_dump(),
+        }
+    return record
+
+
+def _round_record(played: Round, text: str) -> Record:
+    return {
+        "type": "round",
+        "index": played.index,
+        "author": played.author,
+        "text": text,
+        "winner": played.winner,
+        "candidates": [
+            {"model": name, "text": candidate.text, "ends": candidate.ends, "vote": vote}
+            for name, candidate, vote in zip(
+                played.drafters, played.candidates, played.votes, strict=True
+            )
+        ],
+        # One number per candidate, in their order.
+        "scores": {
+            name: list(row) for name, row in zip(played.verifiers, played.scores, strict=True)
+        },
+        "weights": dict(zip(played.verifiers, played.weights, strict=True)),
+        "exited": list(played.exited),
+        "draft_seconds": played.draft_seconds,
+        "verify_seconds": played.verify_seconds,
+    }
+
+
+def _usage_record(usage: Usage | None) -> Record | None:
+    if usage is None:
+        return None
+    return asdict(usage) | {"models_per_round": usage.models_per_round}
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """One candidate of one round, for a table of rounds.
+
+    Args:
+        round: index of the round, from 1.
+        model: who drafted it.
+        text: what it drafted.
+        ends: whether the answer would end with it.
+        won: whether it was emitted.
+        vote: its vote, None where no verifier could score it.
+        scores: each verifier's score of it, by the verifier's name; None where void.
+        weight: the voting weight of its drafter, None if that does not verify.
+        exited: whether its drafter left after this round.
+    """
+
+    round: int
+    model: str
+    text: str
+    ends: bool
+    won: bool
+    vote: float | None
+    scores: dict[str, float | None]
+    weight: float | None
+    exited: bool
+
+
+def candidate_rows(rounds: Iterable[Round]) -> Iterator[CandidateRow]:
+    """All candidates of all rounds, in order."""
+    for played in rounds:
+        weights = dict(zip(played.verifiers, played.weights, strict=True))
+        for d, (name, candidate) in enumerate(zip(played.drafters, played.candidates, strict=True)):
+            yield CandidateRow(
+                round=played.index,
+                model=name,
+                text=candidate.text,
+                ends=candidate.ends,
+                won=d == played.winner,
+                vote=played.votes[d],
+                scores={v: row[d] for v, row in zip(played.verifiers, played.scores, strict=True)},
+                weight=weights.get(name),
+                exited=name in played.exited,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """What one base model wrote of an answer, and what it cost.
+
+    Args:
+        name: the model.
+        segments: rounds that its candidate won.
+        characters: characters of its winning candidates.
+        share: its part of all characters, 0 to 1.
+        drafted_tokens: tokens it sampled.
+        verified_tokens: tokens of other models' candidates that it scored.
+        forward_passes: calls of the model.
+        seconds: wall seconds of its own work.
+        exited: the round after which it left, None if it stayed.
+    """
+
+    name: str
+    segments: int
+    characters: int
+    share: float
+    drafted_tokens: int
+    verified_tokens: int
+    forward_passes: int
+    seconds: float
+    exited: int | None
+
+
+def model_rows(usage: Usage) -> list[ModelRow]:
+    """One row per base model, in ensemble order."""
+    total = sum(model.characters for model in usage.models)
+    return [
+        ModelRow(
+            name=model.name,
+            segments=model.segments,
+            characters=model.characters,
+            share=model.characters / total if total else 0.0,
+            drafted_tokens=model.cost.drafted_tokens,
+            verified_tokens=model.cost.verified_tokens,
+            forward_passes=model.cost.forward_passes,
+            seconds=model.seconds,
+            exited=model.exited,
+        )
+        for model in usage.models
+    ]
