@@ -1,0 +1,252 @@
+"""The ``specfuse`` command: arguments in, exit code out.
+
+This module knows what is run for which arguments; what can be asked is in ``options``, what is
+shown in ``console`` and ``chat``. Exit codes: 0; 1 for an error, told in one line; 2 for a bad
+option; 130 after Ctrl-C; 141 when nobody reads the output any more.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import specfuse_core
+from specfuse_core import options as ask
+from specfuse_core.chat import Chat, keyboard
+from specfuse_core.config import FusionConfig
+from specfuse_core.console import Screen, one_line, stoppable
+from specfuse_core.errors import (
+    EmptyConversationError,
+    EmptyStopStringError,
+    FusionError,
+    InvalidOptionError,
+    UnknownOptionError,
+)
+from specfuse_core.fusion import FusionEngine
+from specfuse_core.trace import json_lines
+from specfuse_core.types import Generation, Message, Request
+
+__all__ = ["app", "main"]
+
+_BAD_OPTION = (UnknownOptionError, InvalidOptionError, EmptyStopStringError)
+_INTERRUPTED, _NOBODY_READS = 130, 141
+
+app = typer.Typer(
+    name="specfuse",
+    help="One chat model made out of several, which write each answer together.\n\n"
+    'specfuse "QUESTION" is short for specfuse run "QUESTION".',
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _command(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"specfuse {specfuse_core.__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def run(
+    question: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="QUESTION", help="The question; without one, it is read from standard input."
+        ),
+    ] = None,
+    model: ask.Models = None,
+    method: ask.Method = None,
+    system: ask.System = "",
+    max_tokens: ask.MaxTokens = None,
+    temperature: ask.Temperature = None,
+    top_p: ask.TopP = None,
+    seed: ask.Seed = None,
+    segment_tokens: ask.SegmentTokens = None,
+    score_mode: ask.Score = None,
+    stop: ask.Stop = None,
+    no_exit: ask.NoExit = False,
+    file: ask.Files = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write the whole trace as JSON lines, as it happens.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")] = False,
+    trace: ask.ShowTrace = False,
+    debug: ask.Debug = False,
+) -> None:
+    """Answer one question.
+
+    Text piped in is put before the question; without a question, it is the question.
+    """
+    if quiet and (json or trace):
+        raise typer.BadParameter("--quiet shows only the answer; leave out --json and --trace.")
+    with _reported(debug):
+        config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
+        limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
+        asked, piped = ask.clean(" ".join(question or ())), ask.piped_text()
+        if not asked.strip():
+            asked, piped = piped, ""
+        if not asked.strip():
+            raise EmptyConversationError('there is no question; write one: specfuse "..."')
+        context = "\n\n".join(filter(None, [*map(ask.read_text, file or ()), piped]))
+        turns = [Message("system", ask.clean(system))] if system else []
+        turns.append(Message("user", ask.with_context(context, asked)))
+        request = Request.of(turns, **limits).seeded()
+        watched = Screen(sys.stdout).terminal and not (quiet or json)
+        engine = make_engine(model or (), config, progress=watched)
+        if json:
+            raise typer.Exit(_write_json(engine, request))
+        raise typer.Exit(_answer(engine, request, summary=watched or trace, trace=trace))
+
+
+@app.command()
+def chat(
+    model: ask.Models = None,
+    method: ask.Method = None,
+    system: ask.System = "",
+    max_tokens: ask.MaxTokens = None,
+    temperature: ask.Temperature = None,
+    top_p: ask.TopP = None,
+    seed: ask.Seed = None,
+    segment_tokens: ask.SegmentTokens = None,
+    score_mode: ask.Score = None,
+    stop: ask.Stop = None,
+    no_exit: ask.NoExit = False,
+    file: ask.Files = None,
+    trace: ask.ShowTrace = False,
+    debug: ask.Debug = False,
+) -> None:
+    """Talk, turn by turn; /help lists what else can be typed."""
+    with _reported(debug):
+        config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
+        limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
+        context = "\n\n".join(map(ask.read_text, file or ()))
+        engine = make_engine(model or (), config, progress=Screen(sys.stdout).terminal)
+        engine.warm_up()
+        screen = Screen(sys.stdout, engine.models)
+        if screen.terminal:
+            screen.legend()
+            screen.note("/help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves.")
+        talk = Chat(engine, screen, limits, system=ask.clean(system), context=context, trace=trace)
+        talk.loop(keyboard("> "), lambda error: _complain(error, debug))
+
+
+def make_engine(models: Sequence[str], config: FusionConfig, *, progress: bool) -> FusionEngine:
+    """The engine over the named models, or over the bundled ones if there are none."""
+    # The first thing that takes seconds is the import of what runs the models.
+    with Screen(sys.stderr).waiting("starting") if progress else nullcontext():
+        if models:
+            return FusionEngine.from_pretrained(models, config, progress=progress)
+        return FusionEngine.bundled(config, progress=progress)
+
+
+def _answer(engine: FusionEngine, request: Request, *, summary: bool, trace: bool) -> int:
+    screen = Screen(sys.stdout, engine.models if summary else ())
+    cancel = threading.Event()
+    segments = engine.stream(request, cancel=cancel)
+    if summary and screen.terminal:
+        screen.legend()
+    started = time.perf_counter()
+    shown = screen.answer(segments, cancel)
+    seconds = time.perf_counter() - started
+    if summary and shown and shown[-1].finish_reason is not None:
+        generation = Generation.of(shown)
+        screen.write("\n")
+        if trace:
+            screen.rounds(generation.rounds)
+            screen.write("\n")
+        screen.summary(generation, seconds)
+    return _INTERRUPTED if cancel.is_set() else 0
+
+
+def _write_json(engine: FusionEngine, request: Request) -> int:
+    cancel = threading.Event()
+    segments = engine.stream(request, cancel=cancel)
+    with stoppable(cancel):
+        for line in json_lines(segments, engine=engine, request=request):
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    return _INTERRUPTED if cancel.is_set() else 0
+
+
+@contextmanager
+def _reported(debug: bool) -> Iterator[None]:
+    """Every error as one line and an exit code."""
+    try:
+        yield
+    except (typer.Exit, typer.BadParameter):
+        raise
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, or Python would complain of it when it leaves.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(_NOBODY_READS) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+    except Exception as error:
+        _complain(error, debug)
+        raise typer.Exit(2 if isinstance(error, _BAD_OPTION) else 1) from None
+
+
+def _complain(error: Exception, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, FusionError):
+        text = str(error)
+    elif isinstance(error, OSError):
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    else:
+        text = f"{type(error).__name__}: {error} (--debug shows where)"
+    typer.echo(f"specfuse: {one_line(text)}", err=True)
+
+
+def _spelled_out(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the command first; ``run`` where none is named.
+
+    Options may come before the command or the question: only the first argument that is neither
+    an option nor an option's value can name a command.
+    """
+    group: Any = typer.main.get_command(app)
+    own = {name for option in group.params for name in option.opts} | {"--help"}
+    if not arguments or arguments[0] in own:
+        return list(arguments)
+    valued = {
+        name
+        for command in group.commands.values()
+        for option in command.params
+        if not getattr(option, "is_flag", True)
+        for name in option.opts
+    }
+    at = 0
+    while at < len(arguments) and arguments[at].startswith("-") and arguments[at] != "--":
+        at += 2 if arguments[at] in valued else 1
+    if at < len(arguments) and arguments[at] in group.commands:
+        return [arguments[at], *arguments[:at], *arguments[at + 1 :]]
+    return ["run", *arguments]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command with ``arguments`` (by default those of the process), and leave."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # What an encoding lacks is replaced instead of failing.
+            stream.reconfigure(errors="replace")
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given and sys.stdin is not None and not sys.stdin.isatty():
+        given = ["run"]
+    sys.exit(app(args=_spelled_out(given), prog_name="specfuse"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""What a person sees of an answer: colours, tables, and nothing that could harm a terminal.
+
+This module knows nothing of options or conversations. Text of models, files and users is never
+read as markup, and its control characters never reach a terminal.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain, islice
+from types import FrameType
+from typing import NoReturn, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from specfuse_core.fusion import FusionEngine
+from specfuse_core.trace import candidate_rows, model_rows
+from specfuse_core.types import Generation, Round, Segment
+
+__all__ = ["Screen", "one_line", "printable", "stoppable"]
+
+PALETTE = ("cyan", "magenta", "yellow", "green", "blue", "red")
+
+_FINISHED = {
+    "stop": "the answer was complete",
+    "stop_sequence": "a stop string was written",
+    "length": "the token limit was reached",
+    "context": "a context window was full",
+    "cancelled": "stopped",
+}
+_DOT, _WINNER, _ENDS, _NONE = "\u25cf", "\u25b6", "\u25a0", "\u2013"
+# Invisible characters that reorder what is shown around them.
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str) -> str:
+    """``text`` with every control character but newline and tab made visible or harmless.
+
+    C0 controls become their pictures (ESC is shown as U+241B), carriage returns are dropped, and
+    C1 controls, lone surrogates and bidirectional overrides become U+FFFD.
+    """
+    return "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    if character in "\n\t":
+        return character
+    if character == "\r":
+        return ""
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    if character in _REORDERING or unicodedata.category(character) in ("Cc", "Cs"):
+        return "\ufffd"
+    return character
+
+
+def one_line(text: str) -> str:
+    """``text``, printable and on a single line."""
+    return " ".join(printable(text).split())
+
+
+@contextmanager
+def stoppable(cancel: threading.Event) -> Iterator[None]:
+    """Within it, Ctrl-C sets ``cancel``, which ends an answer after its round; twice interrupts."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        # rich would leave the program here; whoever owns the exit code shall decide.
+        raise BrokenPipeError
+
+
+class Screen:
+    """Writes answers to a terminal, or as plain text to whatever else ``file`` is.
+
+    Args:
+        file: where it writes, usually standard output.
+        models: names of the base models, in ensemble order; each gets a colour.
+        terminal: whether ``file`` is a terminal; by default rich's own view of it.
+    """
+
+    def __init__(
+        self, file: TextIO, models: Sequence[str] = (), *, terminal: bool | None = None
+    ) -> None:
+        self._console = _Console(
+            file=file, force_terminal=terminal, markup=False, highlight=False, emoji=False
+        )
+        self._models = tuple(models)
+        self._open_line = False
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a person watches."""
+        return self._console.is_terminal
+
+    def style(self, model: str | None) -> str:
+        """The colour of a model; plain for one that is not of the ensemble."""
+        if model not in self._models:
+            return ""
+        return PALETTE[self._models.index(model) % len(PALETTE)]
+
+    def legend(self) -> None:
+        """The names of the models, each in its colour."""
+        line = Text()
+        for name in self._models:
+            line.append(f"{_DOT} ", self.style(name))
+            line.append(f"{one_line(name)}  ", "dim")
+        self._console.print(line)
+
+    def answer(self, segments: Iterable[Segment], cancel: threading.Event) -> list[Segment]:
+        """Each segment at once, in the colour of the model that wrote it.
+
+        Ctrl-C sets ``cancel``; a second one does not wait for the end of the round.
+
+        Returns:
+            What was shown. Only if the last one has no finish reason was it interrupted.
+        """
+        shown: list[Segment] = []
+        stream = iter(segments)
+        try:
+            with stoppable(cancel):
+                with self.waiting("reading"):
+                    first = list(islice(stream, 1))
+                for segment in chain(first, stream):
+                    shown.append(segment)
+                    if segment.text:
+                        self.write(segment.text, self.style(segment.author))
+        except KeyboardInterrupt:
+            cancel.set()
+        finally:
+            self.end_line()
+        return shown
+
+    def waiting(self, what: str) -> AbstractContextManager[object]:
+        """A sign of life, on a terminal, while nothing else is shown."""
+        return self._console.status(Text(what, "dim")) if self.terminal else nullcontext()
+
+    def write(self, text: str, style: str = "") -> None:
+        """``text`` as it is, without a newline; on a terminal, printable and styled."""
+        if self.terminal:
+            self._console.out(printable(text), style=style or None, end="", highlight=False)
+        else:
+            self._console.file.write(text)
+            self._console.file.flush()
+        self._open_line = not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """A newline, unless the last text ended with one."""
+        if self._open_line:
+            self.write("\n")
+        self._open_line = False
+
+    def note(self, text: str, style: str = "dim") -> None:
+        """A line of our own."""
+        self._console.print(Text(printable(text), style), soft_wrap=True)
+
+    def summary(self, generation: Generation, seconds: float) -> None:
+        """Who wrote how much, what it cost, who left, and why the answer ended."""
+        table = _table()
+        table.add_column("model", overflow="fold", min_width=6)
+        for heading in ("segments", "chars", "share", "drafted", "verified", "passes", "time"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("left", no_wrap=True)
+        for row in model_rows(generation.usage):
+            table.add_row(
+                self._name(row.name),
+                str(row.segments),
+                str(row.characters),
+                f"{row.share:.0%}",
+                str(row.drafted_tokens),
+                str(row.verified_tokens),
+                str(row.forward_passes),
+                f"{row.seconds:.2f} s",
+                Text(_NONE, "dim") if row.exited is None else f"round {row.exited}",
+            )
+        self._console.print(table)
+        self.note(self.totals(generation, seconds))
+
+    def totals(self, generation: Generation, seconds: float) -> str:
+        """The whole answer in one line."""
+        usage = generation.usage
+        rounds = len(generation.rounds)
+        parts = (
+            f"{rounds} round{'' if rounds == 1 else 's'}",
+            f"{usage.models_per_round:.1f} models a round",
+            f"{usage.prompt_tokens} + {usage.completion_tokens} tokens",
+            f"{seconds:.2f} s",
+            f"seed {usage.seed}",
+            _FINISHED[generation.finish_reason],
+        )
+        return " \u00b7 ".join(parts)
+
+    def rounds(self, rounds: Iterable[Round]) -> None:
+        """Every candidate of every round, its vote, and each verifier's score of it."""
+        rounds = list(rounds)
+        rows = list(candidate_rows(rounds))
+        verifiers = list(dict.fromkeys(name for row in rows for name in row.scores))
+        weighted = any(len(set(played.weights)) > 1 for played in rounds)
+        table = _table()
+        table.add_column("round", justify="right", no_wrap=True)
+        table.add_column("model", overflow="fold", min_width=6)
+        table.add_column("candidate", overflow="fold", min_width=20, ratio=1)
+        table.add_column("vote", justify="right", no_wrap=True)
+        for name in verifiers:
+            heading = Text(one_line(name), self.style(name))
+            table.add_column(heading, justify="right", overflow="fold", min_width=5)
+        if weighted:
+            table.add_column("weight", justify="right", no_wrap=True)
+        shown = 0
+        for row in rows:
+            style = self.style(row.model) if row.won else "dim"
+            leaves = " (leaves)" if row.exited else ""
+            table.add_row(
+                "" if row.round == shown else str(row.round),
+                Text(f"{_WINNER if row.won else ' '} {one_line(row.model)}{leaves}", style),
+                Text(_quoted(row.text, row.ends), style),
+                _number(row.vote),
+                *(_number(row.scores.get(name)) for name in verifiers),
+                *([_number(row.weight)] if weighted else []),
+            )
+            shown = row.round
+        self._console.print(table)
+        self.note(f"{_WINNER} emitted, {_ENDS} ends the answer; a column per model: its scores")
+
+    def models(self, engine: FusionEngine) -> None:
+        """The base models: what each does, and how much text it can hold."""
+        for backend in engine.backends:
+            does = [
+                what
+                for what, who in (("drafts", engine.drafters), ("verifies", engine.verifiers))
+                if backend.name in who
+            ]
+            line = Text(f"{_DOT} ", self.style(backend.name)).append(one_line(backend.name), "")
+            line.append(f"  {' and '.join(does)}, {backend.context_window:,} tokens of context")
+            self._console.print(line, soft_wrap=True)
+
+    def _name(self, model: str) -> Text:
+        return Text(one_line(model), self.style(model))
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+
+
+def _number(value: float | None) -> Text:
+    return Text(_NONE, "dim") if value is None else Text(f"{value:.3f}")
+
+
+def _quoted(text: str, ends: bool) -> str:
+    """A candidate on one line; the mark at its end says that the answer would end with it."""
+    shown = printable(text).replace("\n", "\u21b5").replace("\t", "\u21e5")
+    return f"\u201c{shown}\u201d{f' {_ENDS}' if ends else ''}"

@@ -1,0 +1,161 @@
+"""What can be asked of the command, and how it becomes a configuration and the text of a request.
+
+This module knows nothing of engines or screens. Option values are only passed on where they were
+given: defaults belong to ``config`` and ``types``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from specfuse_core.config import FusionConfig, SamplingParams, ScoreMode
+from specfuse_core.errors import RequestError
+from specfuse_core.types import Request
+
+__all__ = [
+    "clean",
+    "fusion_config",
+    "piped_text",
+    "read_text",
+    "request_options",
+    "with_context",
+]
+
+_KNOBS, _DRAWN = FusionConfig.model_fields, SamplingParams.model_fields
+_LIMIT = Request.__dataclass_fields__["max_new_tokens"].default
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="A hub id or a directory; repeat it. Without any: the bundled models.",
+    ),
+]
+Method = Annotated[
+    Literal["specem", "specfuse"] | None,
+    typer.Option(help=f"The preset (default {_KNOBS['method'].default})."),
+]
+System = Annotated[str, typer.Option(metavar="TEXT", help="A system message.")]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help=f"Limit of an answer, in tokens of the first model (default {_LIMIT}).",
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(metavar="T", help=f"0 is greedy (default {_DRAWN['temperature'].default:g})."),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P", help=f"Nucleus of the sampling (default {_DRAWN['top_p'].default:g})."
+    ),
+]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same answer.")]
+SegmentTokens = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help=f"Tokens that a model drafts per round (default {_KNOBS['segment_tokens'].default}).",
+    ),
+]
+Score = Annotated[
+    ScoreMode | None,
+    typer.Option(help="How a verification becomes a score (default: by the method)."),
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="A text that ends an answer; repeat it."),
+]
+NoExit = Annotated[bool, typer.Option("--no-exit", help="Keep all models to the end of an answer.")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="A text file to put before the question; repeat it."),
+]
+ShowTrace = Annotated[bool, typer.Option("--trace", help="Show every round after an answer.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
+
+
+def fusion_config(
+    method: str | None, segment_tokens: int | None, score_mode: str | None, no_exit: bool
+) -> FusionConfig:
+    """The knobs that were given, over the preset.
+
+    Raises:
+        InvalidOptionError: for a value that makes no sense.
+    """
+    knobs = _given(method=method, segment_tokens=segment_tokens, score_mode=score_mode)
+    return FusionConfig(**knobs, **({"model_exit": False} if no_exit else {}))
+
+
+def request_options(
+    max_tokens: int | None,
+    stop: Sequence[str] | None,
+    temperature: float | None,
+    top_p: float | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """Options of ``Request.of``, checked.
+
+    Raises:
+        InvalidOptionError: for a value that makes no sense.
+        EmptyStopStringError: for a stop string of no characters.
+    """
+    options = {
+        **_given(max_new_tokens=max_tokens),
+        "stop": tuple(map(clean, stop or ())),
+        "sampling": SamplingParams(**_given(temperature=temperature, top_p=top_p, seed=seed)),
+    }
+    Request.of("?", **options)
+    return options
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, without the empty lines around it.
+
+    Raises:
+        RequestError: if it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").strip("\n")
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        raise RequestError(f"{path} is not UTF-8 text; convert it first.") from None
+
+
+def piped_text() -> str:
+    """All of standard input, or nothing where a person sits at it.
+
+    Raises:
+        RequestError: if it is not UTF-8.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        return ""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip("\n")
+    except UnicodeDecodeError:
+        raise RequestError("standard input is not UTF-8 text; convert it first.") from None
+
+
+def with_context(context: str, question: str) -> str:
+    """The question with what it is about before it."""
+    return f"{context}\n\n{question}" if context else question
+
+
+def clean(text: str) -> str:
+    """An argument whose bytes may not have been UTF-8, as text that can be encoded."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
