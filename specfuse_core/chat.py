@@ -64,6 +64,8 @@ class Chat:
             try:
                 line = read()
             except EOFError:
+                if self._screen.terminal:
+                    self._screen.write("\n")
                 return
             except KeyboardInterrupt:
                 self._screen.write("\n")

@@ -22,7 +22,7 @@ import specfuse_core
 from specfuse_core import options as ask
 from specfuse_core.chat import Chat, keyboard
 from specfuse_core.config import FusionConfig
-from specfuse_core.console import Screen, one_line, stoppable
+from specfuse_core.console import Screen, stoppable
 from specfuse_core.errors import (
     EmptyConversationError,
     EmptyStopStringError,
@@ -31,6 +31,7 @@ from specfuse_core.errors import (
     UnknownOptionError,
 )
 from specfuse_core.fusion import FusionEngine
+from specfuse_core.lines import one_line
 from specfuse_core.trace import json_lines
 from specfuse_core.types import Generation, Message, Request
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain, islice
@@ -21,52 +20,22 @@ from rich.table import Table
 from rich.text import Text
 
 from specfuse_core.fusion import FusionEngine
+from specfuse_core.lines import Lines, one_line, printable
 from specfuse_core.trace import candidate_rows, model_rows
 from specfuse_core.types import Generation, Round, Segment
 
-__all__ = ["Screen", "one_line", "printable", "stoppable"]
+__all__ = ["Screen", "stoppable"]
 
 PALETTE = ("cyan", "magenta", "yellow", "green", "blue", "red")
 
 _FINISHED = {
-    "stop": "the answer was complete",
-    "stop_sequence": "a stop string was written",
-    "length": "the token limit was reached",
-    "context": "a context window was full",
+    "stop": "complete",
+    "stop_sequence": "stop string",
+    "length": "token limit",
+    "context": "context full",
     "cancelled": "stopped",
 }
 _DOT, _WINNER, _ENDS, _NONE = "\u25cf", "\u25b6", "\u25a0", "\u2013"
-# Invisible characters that reorder what is shown around them.
-_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def printable(text: str) -> str:
-    """``text`` with every control character but newline and tab made visible or harmless.
-
-    C0 controls become their pictures (ESC is shown as U+241B), carriage returns are dropped, and
-    C1 controls, lone surrogates and bidirectional overrides become U+FFFD.
-    """
-    return "".join(map(_printable, text))
-
-
-def _printable(character: str) -> str:
-    if character in "\n\t":
-        return character
-    if character == "\r":
-        return ""
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    if character in _REORDERING or unicodedata.category(character) in ("Cc", "Cs"):
-        return "\ufffd"
-    return character
-
-
-def one_line(text: str) -> str:
-    """``text``, printable and on a single line."""
-    return " ".join(printable(text).split())
 
 
 @contextmanager
@@ -141,15 +110,16 @@ class Screen:
             What was shown. Only if the last one has no finish reason was it interrupted.
         """
         shown: list[Segment] = []
-        stream = iter(segments)
+        stream, lines = iter(segments), Lines(self._console.width)
         try:
             with stoppable(cancel):
                 with self.waiting("reading"):
                     first = list(islice(stream, 1))
                 for segment in chain(first, stream):
                     shown.append(segment)
-                    if segment.text:
-                        self.write(segment.text, self.style(segment.author))
+                    text = lines.feed(printable(segment.text)) if self.terminal else segment.text
+                    if text:
+                        self.write(text, self.style(segment.author))
         except KeyboardInterrupt:
             cancel.set()
         finally:
@@ -177,7 +147,7 @@ class Screen:
 
     def note(self, text: str, style: str = "dim") -> None:
         """A line of our own."""
-        self._console.print(Text(printable(text), style), soft_wrap=True)
+        self._console.print(Text(printable(text), style))
 
     def summary(self, generation: Generation, seconds: float) -> None:
         """Who wrote how much, what it cost, who left, and why the answer ended."""

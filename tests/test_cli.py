@@ -16,8 +16,9 @@ import pytest
 import specfuse_core
 from specfuse_core import FusionConfig, FusionEngine, Request, cli
 from specfuse_core.chat import Chat
-from specfuse_core.console import Screen, printable
+from specfuse_core.console import Screen
 from specfuse_core.errors import GenerationError, ModelLoadError
+from specfuse_core.lines import printable
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
 
 HERE = {**os.environ, "PYTHONPATH": str(Path(specfuse_core.__file__).parent.parent)}
@@ -421,7 +422,7 @@ def test_the_table_of_rounds_comes_with_trace_alone(command: Command) -> None:
     assert "\x1b" not in result.out
     assert "candidate" in result.out
     assert "\u25b6 reader" in result.out
-    assert "the answer was complete" in result.out
+    assert "complete" in result.out
 
 
 def test_a_terminal_shows_colours_a_legend_and_who_wrote_what(command: Command) -> None:
@@ -461,6 +462,27 @@ def test_printable_keeps_what_is_harmless() -> None:
     text = "a\tb\nc \u00e9 \u4e2d \U0001f469\u200d\U0001f680"
     assert printable(text) == text
     assert printable("\x00\x1b\x7f\x85\ud800\r") == "\u2400\u241b\u2421\ufffd\ufffd"
+
+
+def test_a_terminal_does_not_break_words(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = (
+        "One two three four five six.\n\n"
+        "\u4e00\u4e8c\u4e09 \u4e00\u4e8c\u4e09\u56db\u4e94\u516d\u4e03\u516b " + "x" * 45 + " y."
+    )
+    command.backends = [ScriptedBackend("a", text)]
+    for tokens in ("1", "2", "50"):
+        result = command("--segment-tokens", tokens, "--quiet", "Why?", terminal=True)
+        shown = result.out[result.out.index("One") :]
+        assert [line.rstrip() for line in shown.splitlines()] == [
+            "One two three four",
+            "five six.",
+            "",
+            "\u4e00\u4e8c\u4e09",
+            "\u4e00\u4e8c\u4e09\u56db\u4e94\u516d\u4e03\u516b",
+            "x" * 45 + " y.",
+        ]
 
 
 # The chat
