@@ -115,6 +115,9 @@ class ScriptedSession:
         """Probabilities by agreement with the script, or by the backend's ``scorer``."""
         row = []
         for candidate in candidates:
+            if len(_tokens(candidate.text)) > self.room:
+                row.append(Verification(()))
+                continue
             self._spend(verified=len(_tokens(candidate.text)))
             score = self._backend.scorer
             probabilities = score(self.response, candidate) if score else self._agreement(candidate)
@@ -137,9 +140,10 @@ class ScriptedSession:
         script = self._backend.script
         if callable(script):
             return script(self._request, self.response)
+        if script.startswith(self.response):
+            return script[len(self.response) :]
         # Where others wrote something else, go on from as many tokens into the script.
-        written = len(_tokens(self.response))
-        return script if not written else "".join(_tokens(script)[written:])
+        return "".join(_tokens(script)[len(_tokens(self.response)) :])
 
     def _agreement(self, candidate: Candidate) -> list[float]:
         wanted = _tokens(self._rest())
