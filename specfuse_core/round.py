@@ -5,6 +5,7 @@ This module knows neither limits nor stop strings (see ``fusion``), and nothing 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, wait
@@ -194,6 +195,10 @@ class Ensemble:
             threshold=config.exit_threshold,
             min_models=config.min_models,
         )
+        verifiers = [member.name for member in self.active if member.verifies]
+        if gone and all(name in gone for name in verifiers):
+            # Somebody must go on judging: the strongest of those that verify.
+            gone.remove([name for name in gone if name in verifiers][-1])
         for member in drafters:
             if member.name in gone:
                 member.exited = self._round
@@ -203,7 +208,7 @@ class Ensemble:
         return tuple(gone)
 
     def _scale_weights(self) -> None:
-        total = sum(member.weight for member in self.active)
+        total = math.fsum(member.weight for member in self.active)
         for member in self.active:
             member.weight /= total
 
