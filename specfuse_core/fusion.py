@@ -270,7 +270,8 @@ class FusionEngine:
     def _run(
         self, request: Request, ensemble: Ensemble, cancel: threading.Event
     ) -> Generator[Segment, None, None]:
-        budget = _Budget(self.backends[0].count_tokens, request)
+        first = self.backends[self.models.index(ensemble.members[0].name)]
+        budget = _Budget(first.count_tokens, request)
         stops = StopBuffer(request.stop)
         seed = request.sampling.seed or 0
 

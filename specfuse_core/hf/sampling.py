@@ -52,7 +52,8 @@ class Sampler:
     def choose(self, logits: Tensor, position: int, context: Sequence[int]) -> int:
         """The id at ``position``, from ``logits`` ``[V]`` after the ids ``context``."""
         params = self._params
-        logits = logits.float().index_fill(0, self._undraftable, -torch.inf)
+        undraftable = self._undraftable.to(logits.device)
+        logits = logits.float().index_fill(0, undraftable, -torch.inf)
         if params.repetition_penalty != 1.0:
             logits = _penalised(logits, context, params.repetition_penalty)
         if params.temperature == 0:
