@@ -5,6 +5,10 @@ Weights are drawn wide, so that attention matters and a wrong mask or a stale ca
 
 from __future__ import annotations
 
+import json
+import math
+import unicodedata
+from collections import Counter
 from functools import cache
 from typing import Any
 
@@ -39,11 +43,12 @@ STRICT = (
 CORPUS = [
     "The hall has 12 lamps and 3 chairs. The attic has 30 lamps, and nobody knows why.",
     "How many lamps are in the hall and the attic in total? 12 + 30 = 42. The answer is 42.",
-    "def add(a, b):\n    return a + b\n\nclass Lamp:\n    def __init__(self, name):\n        pass\n",
+    "def add(a, b):\n    return a + b\n\n"
+    "class Lamp:\n    def __init__(self, name):\n        pass\n",
     "Grüße aus Köln: heute ist es kühl, morgen wird's wärmer. Ça va? Où est la gare?",
     "東京は日本の首都です。人口は約千四百万人です。こんにちは、世界!",
     "Once upon a time, in a far-away land, there lived a fox who didn't like the rain. "
-    "It said: \"I won't go out today\", and it stayed at home, reading three old books.",
+    'It said: "I won\'t go out today", and it stayed at home, reading three old books.',
     '{"name": "get_weather", "arguments": {"city": "Paris", "days": [1, 2, 3], "metric": true}}',
     "Большой город спит. Привет, мир! Ελληνικά. 😀 🎉 emoji and ligatures: ﬁ ﬂ.",
 ] * 3
@@ -88,30 +93,54 @@ def _trained(family: str) -> Tokenizer:
             max_token_length=12,
         )
     elif family == "unigram":
-        tok = Tokenizer(models.Unigram())
+        words = [
+            f"▁{word}" for text in CORPUS for word in unicodedata.normalize("NFKC", text).split()
+        ]
+        pieces = _pieces(words, 400)
+        total = math.log(sum(pieces.values()))
+        scored = [(piece, math.log(count) - total) for piece, count in pieces.items()]
+        tok = Tokenizer(models.Unigram([*((s, 0.0) for s in specials), *scored], 0, False))
         tok.normalizer = normalizers.NFKC()
         tok.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
         tok.decoder = decoders.Metaspace(prepend_scheme="always")
-        trainer = trainers.UnigramTrainer(
-            vocab_size=500, special_tokens=specials, unk_token="<unk>", show_progress=False
-        )
+        return _marked(tok, specials)
     else:
-        tok = Tokenizer(models.WordPiece(unk_token="<unk>"))
-        tok.normalizer = normalizers.BertNormalizer(lowercase=True)
-        tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tok.decoder = decoders.WordPiece(cleanup=False)
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=600, special_tokens=specials, show_progress=False
+        cut = pre_tokenizers.BertPreTokenizer()
+        lower = normalizers.BertNormalizer(lowercase=True)
+        words = [w for t in CORPUS for w, _ in cut.pre_tokenize_str(lower.normalize_str(t))]
+        inner = _pieces([word[1:] for word in words], 250)
+        names = [*specials, *_pieces(words, 300), *(f"##{piece}" for piece in inner)]
+        tok = Tokenizer(
+            models.WordPiece({name: i for i, name in enumerate(names)}, unk_token="<unk>")
         )
+        tok.normalizer = lower
+        tok.pre_tokenizer = cut
+        tok.decoder = decoders.WordPiece(cleanup=False)
+        return _marked(tok, specials)
     tok.train_from_iterator(CORPUS, trainer)
     if family in ("metaspace", "sentencepiece"):
         # Byte pieces were trained as special tokens only to be in the vocabulary.
-        state = tok.to_str()
-        import json
-
-        data = json.loads(state)
-        data["added_tokens"] = [t for t in data["added_tokens"] if not t["content"].startswith("<0x")]
+        data = json.loads(tok.to_str())
+        data["added_tokens"] = [
+            t for t in data["added_tokens"] if not t["content"].startswith("<0x")
+        ]
         tok = Tokenizer.from_str(json.dumps(data))
+    return _marked(tok, specials)
+
+
+def _pieces(words: list[str], size: int) -> dict[str, int]:
+    """All characters and the most useful other pieces of ``words``, with their counts.
+
+    The trainers of these two models give another vocabulary in each process.
+    """
+    counts = Counter(
+        word[i:j] for word in words for i in range(len(word)) for j in range(i + 1, len(word) + 1)
+    )
+    useful = sorted(counts, key=lambda piece: (len(piece) > 1, -counts[piece] * len(piece), piece))
+    return {piece: counts[piece] for piece in useful[:size]}
+
+
+def _marked(tok: Tokenizer, specials: list[str]) -> Tokenizer:
     tok.add_special_tokens([AddedToken(name, special=True) for name in specials])
     return tok
 
@@ -121,7 +150,9 @@ def _tokenizer_json(family: str) -> str:
     return _trained(family).to_str()
 
 
-def tokenizer(family: str, template: str | None = CHATML, **options: Any) -> PreTrainedTokenizerFast:
+def tokenizer(
+    family: str, template: str | None = CHATML, **options: Any
+) -> PreTrainedTokenizerFast:
     """A fresh tokenizer of one family."""
     specials = {"eos_token": "<|im_end|>", "bos_token": "<s>", "pad_token": "<pad>"}
     return PreTrainedTokenizerFast(
@@ -182,7 +213,9 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def model(architecture: str, vocabulary: int = 900, *, seed: int = 0, **options: Any) -> PreTrainedModel:
+def model(
+    architecture: str, vocabulary: int = 900, *, seed: int = 0, **options: Any
+) -> PreTrainedModel:
     """A tiny model with wide random weights, in eval mode."""
     name, defaults = ARCHITECTURES[architecture]
     config = getattr(transformers, name)(
