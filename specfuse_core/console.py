@@ -70,14 +70,12 @@ class Screen:
     Args:
         file: where it writes, usually standard output.
         models: names of the base models, in ensemble order; each gets a colour.
-        terminal: whether ``file`` is a terminal; by default rich's own view of it.
     """
 
-    def __init__(
-        self, file: TextIO, models: Sequence[str] = (), *, terminal: bool | None = None
-    ) -> None:
+    def __init__(self, file: TextIO, models: Sequence[str] = ()) -> None:
+        # Only a terminal gets colours, whatever the environment says of forcing them.
         self._console = _Console(
-            file=file, force_terminal=terminal, markup=False, highlight=False, emoji=False
+            file=file, force_terminal=file.isatty(), markup=False, highlight=False, emoji=False
         )
         self._models = tuple(models)
         self._open_line = False

@@ -389,7 +389,10 @@ def test_ctrl_c_closes_the_json_trace(command: Command) -> None:
 # What is printed
 
 
-def test_a_pipe_gets_the_answer_and_nothing_else(command: Command) -> None:
+def test_a_pipe_gets_the_answer_and_nothing_else(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
     for arguments in ([], ["--quiet"]):
         result = command(*arguments, "Why?")
         assert (result.out, result.err) == (ANSWER + "\n", "")
