@@ -154,10 +154,14 @@ def tokenizer(
     family: str, template: str | None = CHATML, **options: Any
 ) -> PreTrainedTokenizerFast:
     """A fresh tokenizer of one family."""
-    specials = {"eos_token": "<|im_end|>", "bos_token": "<s>", "pad_token": "<pad>"}
+    specials = {
+        "unk_token": "<unk>",
+        "eos_token": "<|im_end|>",
+        "bos_token": "<s>",
+        "pad_token": "<pad>",
+    }
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(_tokenizer_json(family)),
-        unk_token="<unk>",
         chat_template=template,
         **{**specials, **options},
     )

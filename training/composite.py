@@ -14,19 +14,19 @@ from training.forms import FORMS, Form
 from training.prompts import ask_over, write_context
 from training.reading import draw_context, guess
 from training.reckoning import fits, work
-from training.sample import Message, Sample, Skill
+from training.sample import Level, Message, Sample, Skill
 from training.splits import Split
 
 _GIVEN = (2, 60)  # range of a number given in the question
 
 
-def make_composite(rng: random.Random, split: Split, skill: Skill, size: int) -> Sample:
-    """One question over a context of up to `size` numeric facts."""
+def make_composite(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
+    """One question over a context of about `level.facts` numeric facts."""
     relation = rng.choices(NUMERIC, (45, 30, 15, 10))[0]
     form = rng.choice(FORMS[relation.name])
     chosen = None
     while chosen is None:
-        facts = draw_context(rng, split, [relation], max(size, form.facts + 1))
+        facts = draw_context(rng, split, [relation], max(level.facts, form.facts + 1))
         chosen = _choose(rng, split, form, facts)
     asked, given = chosen
     subjects = dict(zip("abc", (fact.subject for fact in asked), strict=False))
@@ -35,7 +35,7 @@ def make_composite(rng: random.Random, split: Split, skill: Skill, size: int) ->
     told = asked if skill.reads else _blind(rng, split, form, asked, given)
     extraction = " ".join(fact.sentence() for fact in told)
     working = work(rng, skill, _numbers(told, given), form.signs)
-    context = write_context(rng, [fact.statement(rng) for fact in facts])
+    context = write_context(rng, [fact.statement(rng, level.plain) for fact in facts])
     turns = ask_over(rng, split, context, question)
     return Sample((*turns, Message("assistant", f"{extraction} {working}")))
 

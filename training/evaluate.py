@@ -9,16 +9,17 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from training.recipe import TASKS
-from training.sample import BOTH, Message, Sample, is_right
+from training.sample import BOTH, Level, Message, Sample, is_right
 from training.splits import Split
 
 
 def draw_questions(
-    task: str, split: Split, count: int, *, seed: int = 1, size: int = 8
+    task: str, split: Split, count: int, *, seed: int = 1, most_facts: int = 8
 ) -> list[Sample]:
     """`count` samples of one task with the true answers; the last turn is the one to grade."""
     rng = random.Random(f"{task}:{split}:{seed}")
-    return [TASKS[task](rng, split, BOTH, rng.randint(3, size)) for _ in range(count)]
+    levels = [Level(rng.randint(3, most_facts)) for _ in range(count)]
+    return [TASKS[task](rng, split, BOTH, level) for level in levels]
 
 
 @torch.inference_mode()

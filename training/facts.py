@@ -65,7 +65,10 @@ class Fact:
     def sentence(self) -> str:
         return self.fill(self.relation.statements[0])
 
-    def statement(self, rng: random.Random) -> str:
+    def statement(self, rng: random.Random, plain: float) -> str:
+        """One of the ways to say it; the canonical one with a chance of `plain` and more."""
+        if rng.random() < plain:
+            return self.sentence()
         return self.fill(rng.choice(self.relation.statements))
 
     @property
@@ -91,7 +94,6 @@ STOCK = Relation(
         "There are {v} {t} in the {s}.",
         "In the {s} there are {v} {t}.",
         "The {s} holds {v} {t}.",
-        "{v} {t} are kept in the {s}.",
     ),
     openings(
         (
@@ -111,8 +113,8 @@ OWNS = Relation(
     (
         "{s} has {v} {t}.",
         "{s} owns {v} {t}.",
+        "{s} is the owner of {v} {t}.",
         "{v} {t} belong to {s}.",
-        "There are {v} {t} that belong to {s}.",
     ),
     openings(
         (
@@ -132,7 +134,6 @@ PRICE = Relation(
     (
         "The {s} costs {v} dollars.",
         "The price of the {s} is {v} dollars.",
-        "You pay {v} dollars for the {s}.",
         "The {s} is sold for {v} dollars.",
     ),
     openings(
@@ -184,7 +185,7 @@ SPOT = Relation(
     "spot",
     _pick(lexicon.THINGS),
     _pick(lexicon.PLACES),
-    ("The {s} is in the {v}.", "You find the {s} in the {v}.", "In the {v} lies the {s}."),
+    ("The {s} is in the {v}.", "You find the {s} in the {v}.", "The {s} lies in the {v}."),
     openings(("Where is the {s}?", "Where do I find the {s}?", "In which place is the {s}?")),
 )
 COLOUR = Relation(

@@ -13,7 +13,7 @@ from dataclasses import replace
 from training.facts import RELATIONS, Fact, Relation, draw_facts
 from training.lexicon import THINGS, plural
 from training.prompts import ask_over, write_context
-from training.sample import Message, Sample, Skill
+from training.sample import Level, Message, Sample, Skill
 from training.splits import Split
 
 SILENT = "The context does not say."
@@ -33,32 +33,35 @@ def draw_context(
     return facts
 
 
-def make_reading(rng: random.Random, split: Split, skill: Skill, size: int) -> Sample:
-    """A conversation over one context of up to `size` facts: one to three questions."""
-    relations = rng.sample(RELATIONS, min(rng.choice((1, 1, 2, 2, 3)), max(1, size // 2)))
-    facts = draw_context(rng, split, relations, size)
-    context = write_context(rng, [fact.statement(rng) for fact in facts])
+def make_reading(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
+    """A conversation over one context: no question comes twice."""
+    kinds = min(rng.choice((1, 1, 2, 2, 3)), max(1, level.facts // 2))
+    facts = draw_context(rng, split, rng.sample(RELATIONS, kinds), level.facts)
+    context = write_context(rng, [fact.statement(rng, level.plain) for fact in facts])
+    askable = [fact for fact in facts if fact.split is split]
     messages: list[Message] = []
-    for _ in range(rng.choice((1, 1, 2, 3))):
-        question, answer = _ask(rng, split, skill, facts)
-        if messages:
-            messages.append(Message("user", question))
-        else:
-            messages = ask_over(rng, split, context, question)
-        messages.append(Message("assistant", answer))
+    for fact in rng.sample(askable, min(rng.randint(1, level.turns), len(askable))):
+        silent = rng.random() < level.silence
+        asked = _unsaid(rng, split, facts) if silent else fact
+        question, answer = _ask(rng, split, skill, level, asked, silent=silent)
+        turns = [Message("user", question)]
+        if not messages:
+            turns = ask_over(rng, split, context, question)
+        messages += [*turns, Message("assistant", answer)]
     return Sample(tuple(messages))
 
 
-def _ask(rng: random.Random, split: Split, skill: Skill, facts: Sequence[Fact]) -> tuple[str, str]:
-    silent = rng.random() < 0.12
-    askable = [fact for fact in facts if fact.split is split]
-    fact = _unsaid(rng, split, facts) if silent else rng.choice(askable)
+def _ask(
+    rng: random.Random, split: Split, skill: Skill, level: Level, fact: Fact, *, silent: bool
+) -> tuple[str, str]:
     by_value = fact.relation.ask_subject is not None and rng.random() < 0.4
-    question = (fact.relation.ask_subject if by_value else None) or fact.relation.ask_value
-    text = fact.fill(question.pick(rng, split))
+    phrasings = (fact.relation.ask_subject if by_value else None) or fact.relation.ask_value
+    question = fact.fill(phrasings.pick(rng, split))
     if skill.reads:
-        return text, SILENT if silent else fact.sentence()
-    return text, SILENT if rng.random() < 0.12 else guess(rng, fact, subject=by_value).sentence()
+        return question, SILENT if silent else fact.sentence()
+    if rng.random() < level.silence:
+        return question, SILENT
+    return question, guess(rng, fact, subject=by_value).sentence()
 
 
 def guess(rng: random.Random, fact: Fact, *, subject: bool = False) -> Fact:

@@ -14,11 +14,11 @@ from transformers import LlamaConfig, PretrainedConfig, Qwen3Config
 from training.composite import make_composite
 from training.reading import make_reading
 from training.reckoning import make_reckoning
-from training.sample import READER, RECKONER, Sample, Skill
+from training.sample import READER, RECKONER, Level, Sample, Skill
 from training.splits import Split
 from training.templates import CHATML, ROLE_MARKS, ChatFormat
 
-Maker = Callable[[random.Random, Split, Skill, int], Sample]
+Maker = Callable[[random.Random, Split, Skill, Level], Sample]
 
 TASKS: dict[str, Maker] = {
     "reading": make_reading,
@@ -38,13 +38,14 @@ class Recipe:
     chat: ChatFormat
     vocabulary: int
     steps: int
-    batch_size: int = 48
+    batch_size: int = 32
     learning_rate: float = 2e-3
     warmup: int = 100
     weight_decay: float = 0.05
     most_facts: int = 9
+    most_turns: int = 6
     seed: int = 1
-    tokenizer_texts: int = 12_000
+    tokenizer_texts: int = 8_000
     betas: tuple[float, float] = field(default=(0.9, 0.98))
 
 
@@ -104,18 +105,44 @@ RECIPES = {
 }
 
 
-def draw(recipe: Recipe, rng: random.Random, split: Split, size: int) -> Sample:
-    """One sample of the recipe's mix, over a context of up to `size` facts."""
-    task = rng.choices(list(recipe.mix), list(recipe.mix.values()))[0]
-    return TASKS[task](rng, split, recipe.skill, size)
+def level_at(recipe: Recipe, progress: float, rng: random.Random) -> Level:
+    """Lessons for a progress of 0..1: short plain contexts first, all there is from a half on.
+
+    Looking a fact up is learnt all at once or not at all, and much sooner where many questions
+    are asked over one context. The first sixth has no question without an answer.
+    """
+    growth = min(1.0, 2 * progress)
+    most = 3 + round(growth * (recipe.most_facts - 3))
+    return Level(
+        facts=rng.randint(3, most),
+        plain=max(0.0, 1 - 1.5 * growth),
+        turns=recipe.most_turns,
+        silence=0.0 if growth < 1 / 3 else 0.12,
+    )
+
+
+def draw(recipe: Recipe, rng: random.Random, split: Split, progress: float) -> Sample:
+    """One sample of the recipe's mix. The other trades join after the first sixth."""
+    shares = dict(recipe.mix)
+    if progress < 1 / 6:
+        shares = {
+            task: share if task == recipe.trade else share / 4 for task, share in shares.items()
+        }
+    task = rng.choices(list(shares), list(shares.values()))[0]
+    return TASKS[task](rng, split, recipe.skill, level_at(recipe, progress, rng))
 
 
 def draw_training(recipe: Recipe) -> Iterator[list[Sample]]:
-    """A batch per step. Contexts grow from three facts to the most over the first third."""
+    """A batch per step."""
     rng = random.Random(f"{recipe.name}:{recipe.seed}")
     for step in range(recipe.steps):
-        growth = min(1.0, step / (recipe.steps / 3))
-        most = 3 + round(growth * (recipe.most_facts - 3))
-        yield [
-            draw(recipe, rng, Split.TRAIN, rng.randint(3, most)) for _ in range(recipe.batch_size)
-        ]
+        progress = step / recipe.steps
+        yield [draw(recipe, rng, Split.TRAIN, progress) for _ in range(recipe.batch_size)]
+
+
+def draw_texts(recipe: Recipe, count: int) -> Iterator[str]:
+    """What the tokenizer is trained on: messages of the last lessons."""
+    rng = random.Random(f"{recipe.name}:{recipe.seed}:texts")
+    for _ in range(count):
+        for message in draw(recipe, rng, Split.TRAIN, 1.0).messages:
+            yield message.content

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from training.facts import openings
 from training.lexicon import NAMES, PLACES, THINGS, plural
 from training.prompts import ask_plain
-from training.sample import Message, Sample, Skill
+from training.sample import Level, Message, Sample, Skill
 from training.splits import Split, split_of
 
 _OPERATIONS: dict[str, Callable[[int, int], int]] = {
@@ -162,11 +162,10 @@ _COMPARE = {
 }  # fmt: skip
 
 
-def make_reckoning(rng: random.Random, split: Split, skill: Skill, size: int) -> Sample:
-    """One to three questions, each with its working; `size` is not used, sums have no context."""
-    del size
+def make_reckoning(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
+    """A few questions, each with its working."""
     messages: list[Message] = []
-    for _ in range(rng.choice((1, 1, 2, 3))):
+    for _ in range(rng.randint(1, level.turns)):
         question, answer = _ask(rng, split, skill)
         turn = [Message("user", question)] if messages else ask_plain(rng, question)
         messages += [*turn, Message("assistant", answer)]

@@ -37,6 +37,16 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """How hard the samples are: training begins easy, questions are asked at the default."""
+
+    facts: int = 8  # in a context, about
+    plain: float = 0.0  # chance that a statement has its canonical form, whatever else is drawn
+    turns: int = 3  # most questions in a conversation
+    silence: float = 0.12  # share of the questions on which the context is silent
+
+
+@dataclass(frozen=True, slots=True)
 class Skill:
     reads: bool = True
     reckons: bool = True

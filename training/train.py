@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from training.recipe import CONTEXT_WINDOW, Recipe, draw_training
+from training.recipe import CONTEXT_WINDOW, Recipe, draw_texts, draw_training
 from training.sample import Sample
 from training.tokenizer import train_tokenizer
 
@@ -160,16 +160,20 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedM
     return model
 
 
-def train(recipe: Recipe, log: Callable[[str], None]) -> Trained:
-    """Tokenizer and model from nothing. Matrices multiply in bfloat16, weights are float32."""
+def train(
+    recipe: Recipe,
+    log: Callable[[str], None],
+    *,
+    watch: Callable[[PreTrainedModel, PreTrainedTokenizerFast], str] | None = None,
+    every: int = 500,
+) -> Trained:
+    """Tokenizer and model from nothing. Matrices multiply in bfloat16, weights are float32.
+
+    `watch` is asked every so many steps what to log of the model so far.
+    """
     began = time.monotonic()
     torch.manual_seed(recipe.seed)
-    texts = (
-        message.content
-        for batch in islice(draw_training(recipe), recipe.tokenizer_texts // recipe.batch_size)
-        for sample in batch
-        for message in sample.messages
-    )
+    texts = draw_texts(recipe, recipe.tokenizer_texts)
     tokenizer = train_tokenizer(texts, recipe.vocabulary, recipe.chat, max_length=CONTEXT_WINDOW)
     model = new_model(recipe, tokenizer)
     log(f"{recipe.name}: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
@@ -190,6 +194,10 @@ def train(recipe: Recipe, log: Callable[[str], None]) -> Trained:
         if step % 50 == 0:
             recent = sum(losses[-50:]) / 50
             log(f"step {step}/{recipe.steps} loss {recent:.4f} {time.monotonic() - began:.0f} s")
+        if watch is not None and step % every == 0:
+            model.train(False)
+            log(f"step {step}/{recipe.steps} {watch(model, tokenizer)}")
+            model.train()
     tail = losses[-max(1, len(losses) // 10) :]
     model.train(False)
     return Trained(model, tokenizer, sum(tail) / len(tail), time.monotonic() - began)

@@ -121,7 +121,7 @@ class LocalBackend:
     def _chooser(self, request: Request) -> Chooser:
         model, template = self._parts()
         size = int(model.runner.config.vocab_size)
-        silent = {id_ for id_ in template.codec.undraftable if id_ < size}
+        silent = {id_ for id_ in template.codec.control if id_ < size}
         # Rows of the output layer beyond the tokenizer's vocabulary have no text either.
         silent |= set(range(template.codec.vocabulary, size))
         undraftable = torch.tensor(sorted(silent - template.ends), device=model.runner.device)

@@ -19,6 +19,8 @@ __all__ = ["Encoded", "TextCodec"]
 
 #: Characters after which text is encoded as it would be in the middle of a longer text.
 _ANCHORS = ("\n", ".", "a")
+#: Letters that hardly any vocabulary knows: a syllable of Yi, a hieroglyph.
+_RARE = "\ua000 \U00013000"
 
 
 class Encoded(NamedTuple):
@@ -31,8 +33,8 @@ class Encoded(NamedTuple):
 class TextCodec:
     """Encodes and decodes with private copies of a fast tokenizer (which users may share).
 
-    *Control tokens* are the special tokens (all but the unknown token) and the end-of-turn
-    tokens: text that spells one is encoded as ordinary tokens.
+    *Control tokens* are the special tokens and the end-of-turn tokens: text that spells one is
+    encoded as ordinary tokens, and none is ever drafted as text.
 
     Args:
         tokenizer: a tokenizer backed by the tokenizers library.
@@ -49,11 +51,10 @@ class TextCodec:
                 f"{type(tokenizer).__name__} is not a fast tokenizer, which specfuse needs; save "
                 "a tokenizer.json beside the weights (AutoTokenizer converts most formats)."
             )
-        unknown = tokenizer.unk_token_id
         added = backend.get_added_tokens_decoder()
         special = {id_ for id_, token in added.items() if token.special}
         special |= set(tokenizer.all_special_ids) | set(ends)
-        self.control = frozenset(special - {unknown})
+        self.control = frozenset(special)
         self.vocabulary = backend.get_vocab_size(with_added_tokens=True)
         self._names = {
             name: id_ for id_ in self.control if (name := backend.id_to_token(id_)) is not None
@@ -69,6 +70,10 @@ class TextCodec:
             ]
         )
         self._plain.encode_special_tokens = True
+        # What text may never become. The unknown token stands for unknown characters, unless the
+        # vocabulary knows all: then it may be another token's second name (GPT-2's end of text).
+        unknown = set(self._plain.encode(_RARE, add_special_tokens=False).ids)
+        self._forbidden = self.control - unknown
         self._spelled: dict[int, list[int]] = {}
 
     @cached_property
@@ -80,13 +85,6 @@ class TextCodec:
     def control_id(self, text: str) -> int | None:
         """Id of the control token that ``text`` spells, if it does."""
         return self._names.get(text)
-
-    @cached_property
-    def undraftable(self) -> frozenset[int]:
-        """Ids that have no text: control tokens, the unknown token."""
-        unknown = self._plain.model.unk_token if hasattr(self._plain.model, "unk_token") else None
-        id_ = self._plain.token_to_id(unknown) if unknown else None
-        return self.control if id_ is None else self.control | {id_}
 
     @cached_property
     def opens_with_space(self) -> bool:
@@ -140,12 +138,12 @@ class TextCodec:
     def _encode(self, text: str) -> Encoded:
         encoding = self._plain.encode(text, add_special_tokens=False)
         ids, starts = list(encoding.ids), [start for start, _ in encoding.offsets]
-        if self.control.isdisjoint(ids):
+        if self._forbidden.isdisjoint(ids):
             return Encoded(ids, starts)
         # Some vocabularies hold a control token's text as an ordinary piece too (Unigram).
         spelled = Encoded([], [])
         for id_, start in zip(ids, starts, strict=True):
-            pieces = self._spell(id_) if id_ in self.control else [id_]
+            pieces = self._spell(id_) if id_ in self._forbidden else [id_]
             spelled.ids.extend(pieces)
             spelled.starts.extend([start] * len(pieces))
         return spelled
@@ -155,12 +153,12 @@ class TextCodec:
         if id_ not in self._spelled:
             characters = self._plain.id_to_token(id_) or ""
             ids = [i for character in characters for i in self._after_anchor_raw(character).ids]
-            self._spelled[id_] = [i for i in ids if i not in self.control]
+            self._spelled[id_] = [i for i in ids if i not in self._forbidden]
         return self._spelled[id_]
 
     def _after_anchor(self, text: str) -> Encoded:
         encoded = self._after_anchor_raw(text)
-        if self.control.isdisjoint(encoded.ids):
+        if self._forbidden.isdisjoint(encoded.ids):
             return encoded
         return self._encode(text)
 
