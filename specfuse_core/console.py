@@ -174,8 +174,7 @@ class Screen:
         usage = generation.usage
         rounds = len(generation.rounds)
         parts = (
-            f"{rounds} round{'' if rounds == 1 else 's'}",
-            f"{usage.models_per_round:.1f} models a round",
+            f"{rounds} round{'' if rounds == 1 else 's'} of {usage.models_per_round:.1f} models",
             f"{usage.prompt_tokens} + {usage.completion_tokens} tokens",
             f"{seconds:.2f} s",
             f"seed {usage.seed}",

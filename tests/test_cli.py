@@ -433,7 +433,7 @@ def test_a_terminal_shows_colours_a_legend_and_who_wrote_what(command: Command) 
     assert result.code == 0
     assert "\x1b[36m\u25cf \x1b[0m\x1b[2mreader" in result.out
     assert "\x1b[36mThe hall" in result.out
-    for word in ("segments", "share", "drafted", "verified", "passes", "models a round", "seed"):
+    for word in ("segments", "share", "drafted", "verified", "passes", "of 2.0 models", "seed"):
         assert word in result.out
     assert "candidate" not in result.out
     assert command.made[0][2] is True
@@ -614,4 +614,4 @@ def test_a_chat_on_a_terminal_tells_what_an_answer_cost(
     result = command("chat", terminal=True)
     assert result.code == 0
     assert "/help lists the commands" in result.out
-    assert "models a round" in result.out
+    assert "of 2.0 models" in result.out
