@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from specfuse_core.backend import Backend
 from specfuse_core.bundled import bundled_models
@@ -29,6 +28,9 @@ from specfuse_core.hf import (
     template_of,
 )
 from specfuse_core.hf.template import ChatTemplate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["bundled", "from_models", "from_pretrained"]
 

@@ -12,6 +12,7 @@ import pytest
 
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import NoVerificationError
+from specfuse_core.exits import leaving, shares
 from specfuse_core.round import Ensemble, Member
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
 from specfuse_core.types import Candidate, Request, Round, Verification
@@ -171,6 +172,23 @@ def test_online_feedback_is_used_in_the_vote_of_its_own_round() -> None:
     assert three(config.replace(learning_rate=0)).play(1).weights == pytest.approx([1 / 3] * 3)
 
 
+def test_feedback_weakens_with_the_rounds_of_an_answer() -> None:
+    table = {"x": 0.5, "y": 0.3, "z": 0.2}
+    models = [
+        judge(name, f"{text} {text} {text}", **table)
+        for name, text in zip("abc", "xyz", strict=True)
+    ]
+    three = ensemble(*models, config=FusionConfig(method="specem", learning_rate=0.5))
+    # The wins of every round: all four pairs, two of them, none (counted as one).
+    raw = [1.0, 1.0, 1.0]
+    for t in (1, 2, 3):
+        eta = 0.5 * math.sqrt(1 / 3) / t
+        raw = [w * math.exp(eta * r) for w, r in zip(raw, (1, 1 / 2, 1 / 4), strict=True)]
+        played = three.play(1)
+        assert played.weights == pytest.approx([value / sum(raw) for value in raw])
+        three.commit(Candidate(" x"))
+
+
 def test_feedback_adds_up_over_the_rounds_of_an_answer_only() -> None:
     def models() -> list[ScriptedBackend]:
         table = {"x": 0.5, "y": 0.3, "z": 0.2}
@@ -276,6 +294,27 @@ def test_usage_of_who_left_and_who_stayed() -> None:
     assert (c.rounds, c.segments, c.exited) == (1, 0, 1)
     assert a.cost.drafted_tokens == 3
     assert a.seconds >= 0
+
+
+def test_exits_follow_the_rule_on_the_shares_of_all_rounds() -> None:
+    table = {"x": 0.5, "y": 0.3, "z": 0.2}
+    models = [
+        judge(name, " ".join([text] * 20), **table) for name, text in zip("abc", "xyz", strict=True)
+    ]
+    three = ensemble(*models, config=FusionConfig(exit_warmup=0, exit_temperature=0.5))
+    quality, exited = dict.fromkeys("abc", 0.0), {}
+    for t in range(1, 13):
+        played = three.play(1)
+        current = shares(dict(zip(played.drafters, played.votes, strict=True)))
+        for name, share in current.items():
+            quality[name] += share
+        assert played.exited == tuple(
+            leaving(quality, current, round_index=t, temperature=0.5, threshold=0.5, min_models=1)
+        )
+        exited.update(dict.fromkeys(played.exited, t))
+        three.commit(Candidate(" x"))
+    # The weaker leaves first, and neither at once.
+    assert 1 < exited["c"] < exited["b"]
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 2, 5])

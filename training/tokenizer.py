@@ -40,7 +40,7 @@ def train_tokenizer(
             show_progress=False,
         ),
     )
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bare,
         bos_token=chat.begin,
         eos_token=chat.end_of_turn,

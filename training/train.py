@@ -107,7 +107,7 @@ def answer_loss(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor)
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     learnt = targets != IGNORED
-    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    head = model.get_output_embeddings()
     logits = head(hidden[learnt])
     return torch.nn.functional.cross_entropy(logits.float(), targets[learnt])
 
@@ -143,7 +143,7 @@ def schedule(recipe: Recipe) -> Callable[[int], float]:
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """Random weights; ends, padding and beginning as the tokenizer has them."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(
         recipe.config(len(tokenizer)),
         attn_implementation="eager",  # the fastest on a CPU at these lengths
     )
@@ -154,9 +154,7 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedM
     }
     for name, token in ends.items():
         setattr(model.config, name, token)
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False, **ends
-    )
+    model.generation_config = GenerationConfig(do_sample=False, **ends)
     return model
 
 

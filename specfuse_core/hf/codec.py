@@ -100,6 +100,12 @@ class TextCodec:
                 return bool(ids[1:] == self._encode("a b").ids)
         return self.opens_with_space
 
+    @cached_property
+    def opening(self) -> int | None:
+        """Id of the control token that the tokenizer itself puts before a text, if it does."""
+        ids = self._marked.encode("a", add_special_tokens=True).ids
+        return ids[0] if ids and ids[0] in self.control else None
+
     def encode(self, text: str, *, continuing: bool = False) -> Encoded:
         """Encode ordinary text; what spells a control token is encoded as other text is.
 
@@ -164,13 +170,15 @@ class TextCodec:
 
     def _after_anchor_raw(self, text: str) -> Encoded:
         for anchor in _ANCHORS:
-            head = self._plain.encode(anchor, add_special_tokens=False).ids
+            size = len(self._plain.encode(anchor, add_special_tokens=False).ids)
             encoding = self._plain.encode(anchor + text, add_special_tokens=False)
-            rest = encoding.offsets[len(head) :]
+            head, rest = encoding.offsets[:size], encoding.offsets[size:]
             # Where the anchor merged with the text it cannot be taken off again.
-            if encoding.ids[: len(head)] == head and (not rest or rest[0][0] >= len(anchor)):
+            if all(end <= len(anchor) for _, end in head) and all(
+                start >= len(anchor) for start, _ in rest[:1]
+            ):
                 starts = [start - len(anchor) for start, _ in rest]
-                return Encoded(list(encoding.ids[len(head) :]), starts)
+                return Encoded(list(encoding.ids[size:]), starts)
         encoding = self._plain.encode(text, add_special_tokens=False)
         return Encoded(list(encoding.ids), [start for start, _ in encoding.offsets])
 

@@ -164,9 +164,13 @@ def _ids(runner: Runner, offset: int, count: int) -> list[int]:
 
 
 def _plausible(method: str, runner: Runner) -> bool:
+    if not method.startswith("packed"):
+        return True
+    # The scene is too short to show a window that cannot be shrunk for it.
+    if runner.has_other_windows:
+        return False
     # Forms that say nothing new about a model without windows need not be tried.
-    windowed = runner.window is not None
-    return windowed or method not in ("packed-both", "packed-window")
+    return runner.window is not None or method == "packed-full"
 
 
 @contextmanager

@@ -19,6 +19,8 @@ __all__ = ["MaskForm", "Runner"]
 MaskForm = Literal["full", "window", "both"]
 
 _UNBOUNDED = 1_000_000
+#: Settings of models whose local attention is in fixed chunks, or is made when they are built.
+_OTHER_WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size", "local_attention")
 
 
 class Runner:
@@ -55,6 +57,13 @@ class Runner:
         if not window or (kinds and "sliding_attention" not in kinds):
             return None
         return int(window)
+
+    @property
+    def has_other_windows(self) -> bool:
+        """Whether attention is also local in ways that masks by ``window`` do not express."""
+        kinds = set(getattr(self.config, "layer_types", None) or ())
+        named = any(getattr(self.config, name, None) for name in _OTHER_WINDOWS)
+        return named or "chunked_attention" in kinds
 
     @property
     def context_window(self) -> int:

@@ -7,6 +7,7 @@ repaired conversation; what users wrote is never taken for a control token.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,12 +60,14 @@ class ChatTemplate:
 
     Args:
         tokenizer: gives the template and renders it.
-        template: a Jinja template that replaces the tokenizer's own.
+        template: a Jinja template that replaces the tokenizer's own, or the name of one of its
+            several.
         variables: extra variables of the template.
         ends: end-of-turn ids known from the generation config.
 
     Raises:
         NoEndTokenError: if nothing tells when the model ends its turn.
+        TemplateError: if the tokenizer has several templates and none is chosen.
     """
 
     def __init__(
@@ -75,8 +78,8 @@ class ChatTemplate:
         ends: Sequence[int],
     ) -> None:
         self._tokenizer = tokenizer
-        own = template or tokenizer.chat_template
-        self._plain = not own
+        own = _own_template(tokenizer, template)
+        self._plain = own is None
         self._template = own or PLAIN_TEMPLATE
         self._variables = dict(variables)
         codec = TextCodec(tokenizer)
@@ -84,7 +87,7 @@ class ChatTemplate:
         self.ends = _end_ids(tokenizer, ends, closing)
         # End-of-turn tokens are control tokens too, whether or not they are marked special.
         self.codec = codec if self.ends <= codec.control else TextCodec(tokenizer, self.ends)
-        self._begins = self._plain and _adds_bos(tokenizer)
+        self._begins = self._plain and _adds_bos(tokenizer, self.codec)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         """Render and encode a conversation; a final assistant turn becomes the opening.
@@ -164,6 +167,20 @@ class ChatTemplate:
         return lead if lead.isspace() else "", codec.control_id(match.group()) if match else None
 
 
+def _own_template(tokenizer: PreTrainedTokenizerBase, wanted: str | None) -> str | None:
+    """The template that was asked for, or the tokenizer's own (the default one of several)."""
+    if not tokenizer.chat_template:
+        return wanted or None
+    try:
+        return tokenizer.get_chat_template(wanted or None)
+    except ValueError as error:
+        raise TemplateError(
+            f"{tokenizer.name_or_path or 'the model'} has several chat templates "
+            f"({', '.join(tokenizer.chat_template)}) and none is the default; name one with "
+            "ModelConfig(chat_template=...)."
+        ) from error
+
+
 def _end_ids(
     tokenizer: PreTrainedTokenizerBase, configured: Sequence[int], closing: int | None
 ) -> frozenset[int]:
@@ -177,9 +194,8 @@ def _end_ids(
     return frozenset(int(id_) for id_ in found if id_ is not None)
 
 
-def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    ids = tokenizer("a")["input_ids"]
-    return tokenizer.bos_token_id is not None and list(ids)[:1] == [tokenizer.bos_token_id]
+def _adds_bos(tokenizer: PreTrainedTokenizerBase, codec: TextCodec) -> bool:
+    return tokenizer.bos_token_id is not None and codec.opening == tokenizer.bos_token_id
 
 
 def _as_mapping(turn: Message) -> dict[str, Any]:
@@ -317,8 +333,18 @@ class _Escape:
     def encode(self, rendered: str) -> list[int]:
         """Ids of a rendered conversation."""
         pattern = self._codec.control_pattern
-        if not self._hidden or pattern is None:
+        if pattern is None:
             return self._codec.encode_marked(rendered)
+        if not self._hidden:
+            ids = self._codec.encode_marked(rendered)
+            marks = [self._codec.control_id(name) for name in pattern.findall(rendered)]
+            # A normaliser can make a control token's text out of other characters (NFKC does).
+            if [id_ for id_ in ids if id_ in self._codec.control] == marks:
+                return ids
+        return self._encode_between(rendered, pattern)
+
+    def _encode_between(self, rendered: str, pattern: re.Pattern[str]) -> list[int]:
+        """Ids of the control tokens in ``rendered`` and, on its own, of each text between them."""
         ids: list[int] = []
         position = 0
         after_control = False
