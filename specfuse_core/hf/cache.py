@@ -43,19 +43,15 @@ class _FullLengthLayer(DynamicLayer):
             self.buffers = [self._grown(buffer) for buffer in self.buffers]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[:, :, start:end] = states
-        self.truncate(end)
-        keys, values = (buffer[:, :, :end] for buffer in self.buffers)
-        return keys, values
+        keys, values = self.buffers
+        keys[:, :, start:end] = key_states
+        values[:, :, start:end] = value_states
+        self.length = end
+        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
+        return self.keys, self.values
 
     def get_seq_length(self) -> int:
         return self.length
-
-    def truncate(self, length: int) -> None:
-        self.length = length
-        if self.buffers:
-            self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
 
     def _buffer(self, states: Tensor) -> Tensor:
         batch, heads, _, width = states.shape
@@ -87,7 +83,7 @@ class FullLengthCache(DynamicCache):
     def truncate(self, length: int) -> None:
         """Drop all rows from ``length`` on."""
         for layer in self._filled:
-            layer.truncate(length)
+            layer.length = length
 
     def take(self, start: int, end: int) -> Rows:
         """Copies of the rows ``[start, end)``."""
@@ -101,7 +97,7 @@ class FullLengthCache(DynamicCache):
             end = start + taken[0].shape[-2]
             for buffer, states in zip(layer.buffers, taken, strict=True):
                 buffer[:, :, start:end] = states
-            layer.truncate(end)
+            layer.length = end
 
     def move(self, rows: list[int], start: int) -> None:
         """Copy the rows numbered ``rows`` to ``start`` and on; they become the last ones."""
@@ -111,4 +107,4 @@ class FullLengthCache(DynamicCache):
                 index = torch.tensor(rows, device=layer.device)
                 for buffer in layer.buffers:
                     buffer[:, :, start:end] = buffer.index_select(2, index)
-            layer.truncate(end)
+            layer.length = end
