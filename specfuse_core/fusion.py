@@ -105,7 +105,10 @@ class FusionEngine:
 
     @classmethod
     def from_pretrained(
-        cls, models: Sequence[str | ModelConfig], config: FusionConfig | None = None, **options: Any
+        cls,
+        models: Sequence[str | ModelConfig | Mapping[str, Any]],
+        config: FusionConfig | None = None,
+        **options: Any,
     ) -> FusionEngine:
         """An engine over models named by hub id, local path or ``ModelConfig``.
 

@@ -6,7 +6,7 @@ progress on a terminal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ __all__ = ["bundled", "from_models", "from_pretrained"]
 
 
 def from_pretrained(
-    models: Sequence[str | ModelConfig],
+    models: Sequence[str | ModelConfig | Mapping[str, Any]],
     config: FusionConfig | None = None,
     *,
     drafters: Sequence[str] | None = None,
@@ -45,7 +45,7 @@ def from_pretrained(
     warm_up: bool = False,
     progress: bool = True,
 ) -> FusionEngine:
-    """An engine over models named by hub id, local path or ``ModelConfig``.
+    """An engine over models named by hub id, local path or ``ModelConfig`` (or a mapping like it).
 
     A model that is listed twice is loaded once, and drafts with other random numbers under its
     second name (a self-ensemble).
@@ -63,12 +63,10 @@ def from_pretrained(
         ConfigError: for an empty list, an unknown option or doubled names.
         ModelLoadError: for a path that holds no model, or, with ``warm_up``, one that fails.
     """
-    if isinstance(models, str | ModelConfig):
+    if isinstance(models, str | ModelConfig | Mapping):
         models = [models]
-    configs = [ModelConfig(path=model) if isinstance(model, str) else model for model in models]
+    configs = [_config(model) for model in models]
     for model in configs:
-        if not isinstance(model, ModelConfig):
-            raise InvalidOptionError(f"a model is a name, a path or a ModelConfig, not {model!r}.")
         check_location(model)
     names = _names([(model.name, _last_part(model.path)) for model in configs])
     backends = [
@@ -197,6 +195,16 @@ def _once(make: Callable[[], LoadedModel]) -> Callable[[], LoadedModel]:
         return made[0]
 
     return get
+
+
+def _config(model: str | ModelConfig | Mapping[str, Any]) -> ModelConfig:
+    if isinstance(model, ModelConfig):
+        return model
+    if isinstance(model, str):
+        return ModelConfig(path=model)
+    if isinstance(model, Mapping):
+        return ModelConfig(**model)
+    raise InvalidOptionError(f"a model is a name, a path or a ModelConfig, not {model!r}.")
 
 
 def _names(wanted: Sequence[tuple[str | None, str]]) -> list[str]:
