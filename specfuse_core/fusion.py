@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from specfuse_core.backend import Backend
@@ -106,7 +107,7 @@ class FusionEngine:
     @classmethod
     def from_pretrained(
         cls,
-        models: Sequence[str | ModelConfig | Mapping[str, Any]],
+        models: Sequence[str | PathLike[str] | ModelConfig | Mapping[str, Any]],
         config: FusionConfig | None = None,
         **options: Any,
     ) -> FusionEngine:

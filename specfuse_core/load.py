@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -36,7 +37,7 @@ __all__ = ["bundled", "from_models", "from_pretrained"]
 
 
 def from_pretrained(
-    models: Sequence[str | ModelConfig | Mapping[str, Any]],
+    models: Sequence[str | PathLike[str] | ModelConfig | Mapping[str, Any]],
     config: FusionConfig | None = None,
     *,
     drafters: Sequence[str] | None = None,
@@ -63,7 +64,7 @@ def from_pretrained(
         ConfigError: for an empty list, an unknown option or doubled names.
         ModelLoadError: for a path that holds no model, or, with ``warm_up``, one that fails.
     """
-    if isinstance(models, str | ModelConfig | Mapping):
+    if isinstance(models, str | PathLike | ModelConfig | Mapping):
         models = [models]
     configs = [_config(model) for model in models]
     for model in configs:
@@ -197,11 +198,11 @@ def _once(make: Callable[[], LoadedModel]) -> Callable[[], LoadedModel]:
     return get
 
 
-def _config(model: str | ModelConfig | Mapping[str, Any]) -> ModelConfig:
+def _config(model: str | PathLike[str] | ModelConfig | Mapping[str, Any]) -> ModelConfig:
     if isinstance(model, ModelConfig):
         return model
-    if isinstance(model, str):
-        return ModelConfig(path=model)
+    if isinstance(model, str | PathLike):
+        return ModelConfig(path=fspath(model))
     if isinstance(model, Mapping):
         return ModelConfig(**model)
     raise InvalidOptionError(f"a model is a name, a path or a ModelConfig, not {model!r}.")
