@@ -362,14 +362,18 @@ class _Budget:
         self._text = final.content if final.role == "assistant" else ""
         self._before = count(self._text) if self._text else 0
         self._limit = request.max_new_tokens
+        self._segments = 0
         self.spent = 0
 
     @property
     def left(self) -> int:
-        return self._limit - self.spent
+        # Where this tokenizer drops text (white space, say), a model that writes nothing else
+        # would never stop: no answer needs more segments than it may have tokens.
+        return self._limit - self.spent if self._segments <= self._limit else 0
 
     def take(self, text: str) -> str:
         """The longest start of ``text`` that fits; it is spent."""
+        self._segments += 1
         fits = text
         if self._measure(text) > self._limit:
             fits = self._cut(text)

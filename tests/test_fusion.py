@@ -826,3 +826,14 @@ def test_an_error_in_loading_goes_up_before_any_session_opens() -> None:
     with pytest.raises(ModelLoadError, match="no such model"):
         fused.stream("q")
     assert sessions(fused) == []
+
+
+def test_an_answer_of_text_without_tokens_ends_all_the_same() -> None:
+    class Blind(ScriptedBackend):
+        def count_tokens(self, text: str) -> int:
+            return 0
+
+    fused = engine(Blind("blind", "word " * 100), segment_tokens=1)
+    generation = fused.generate("q", max_new_tokens=7)
+    assert generation.finish_reason == "length"
+    assert len(generation.rounds) == 8
