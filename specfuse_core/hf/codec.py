@@ -53,7 +53,8 @@ class TextCodec:
             )
         added = backend.get_added_tokens_decoder()
         special = {id_ for id_, token in added.items() if token.special}
-        special |= set(tokenizer.all_special_ids) | set(ends)
+        # An end that is an ordinary piece of the vocabulary (a line break) stays text.
+        special |= set(tokenizer.all_special_ids) | (set(ends) & added.keys())
         self.control = frozenset(special)
         self.vocabulary = backend.get_vocab_size(with_added_tokens=True)
         self._names = {
@@ -142,13 +143,20 @@ class TextCodec:
         return self._strips.get(control, (False, False))
 
     def _encode(self, text: str) -> Encoded:
-        encoding = self._plain.encode(text, add_special_tokens=False)
-        ids, starts = list(encoding.ids), [start for start, _ in encoding.offsets]
-        if self._forbidden.isdisjoint(ids):
-            return Encoded(ids, starts)
-        # Some vocabularies hold a control token's text as an ordinary piece too (Unigram).
+        return self._without_control(self._raw(text))
+
+    def _after_anchor(self, text: str) -> Encoded:
+        return self._without_control(self._after_anchor_raw(text))
+
+    def _without_control(self, encoded: Encoded) -> Encoded:
+        """``encoded`` with control tokens spelled out.
+
+        Some vocabularies hold a control token's text as an ordinary piece too (Unigram).
+        """
+        if self._forbidden.isdisjoint(encoded.ids):
+            return encoded
         spelled = Encoded([], [])
-        for id_, start in zip(ids, starts, strict=True):
+        for id_, start in zip(*encoded, strict=True):
             pieces = self._spell(id_) if id_ in self._forbidden else [id_]
             spelled.ids.extend(pieces)
             spelled.starts.extend([start] * len(pieces))
@@ -162,11 +170,9 @@ class TextCodec:
             self._spelled[id_] = [i for i in ids if i not in self._forbidden]
         return self._spelled[id_]
 
-    def _after_anchor(self, text: str) -> Encoded:
-        encoded = self._after_anchor_raw(text)
-        if self._forbidden.isdisjoint(encoded.ids):
-            return encoded
-        return self._encode(text)
+    def _raw(self, text: str) -> Encoded:
+        encoding = self._plain.encode(text, add_special_tokens=False)
+        return Encoded(list(encoding.ids), [start for start, _ in encoding.offsets])
 
     def _after_anchor_raw(self, text: str) -> Encoded:
         for anchor in _ANCHORS:
@@ -179,8 +185,7 @@ class TextCodec:
             ):
                 starts = [start - len(anchor) for start, _ in rest]
                 return Encoded(list(encoding.ids[size:]), starts)
-        encoding = self._plain.encode(text, add_special_tokens=False)
-        return Encoded(list(encoding.ids), [start for start, _ in encoding.offsets])
+        return self._raw(text)
 
 
 def _copy(tokenizer: Tokenizer) -> Tokenizer:

@@ -86,7 +86,7 @@ class ChatTemplate:
         self.lead, closing = self._shape(codec)
         self.ends = _end_ids(tokenizer, ends, closing)
         # End-of-turn tokens are control tokens too, whether or not they are marked special.
-        self.codec = codec if self.ends <= codec.control else TextCodec(tokenizer, self.ends)
+        self.codec = TextCodec(tokenizer, self.ends) if self.ends - codec.control else codec
         self._begins = self._plain and _adds_bos(tokenizer, self.codec)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
