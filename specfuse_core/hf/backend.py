@@ -6,11 +6,12 @@ This module joins model, tokenizer and template; see ``loading`` for where they 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
-from specfuse_core.errors import PromptTooLongError
+from specfuse_core.errors import ModelLoadError, PromptTooLongError
 from specfuse_core.hf.context import Context
 from specfuse_core.hf.probe import METHODS, choose_method
 from specfuse_core.hf.runner import Runner
@@ -93,7 +94,8 @@ class LocalBackend:
         """
         model, template = self._parts()
         codec = template.codec
-        prompt = template.prompt(request.messages)
+        with self._naming_itself():
+            prompt = template.prompt(request.messages)
         response = ResponseTokens(codec, prompt.lead, continuing=prompt.continuing)
         response.push(prompt.opening)
         length = len(prompt.ids) + len(response.ids)
@@ -130,5 +132,16 @@ class LocalBackend:
     def _parts(self) -> tuple[LoadedModel, ChatTemplate]:
         with self._lock:
             if self._ready is None:
-                self._ready = self._load()
+                with self._naming_itself():
+                    self._ready = self._load()
             return self._ready
+
+    @contextmanager
+    def _naming_itself(self) -> Iterator[None]:
+        """Name the model in errors of layers that know no name."""
+        try:
+            yield
+        except ModelLoadError as error:
+            if self.name in str(error):
+                raise
+            raise type(error)(f"{self.name!r}: {error}") from error

@@ -139,7 +139,11 @@ def _weights(config: ModelConfig) -> PreTrainedModel:
         if device.type == "cpu" and config.dtype == "auto" and model.dtype == torch.float16:
             # Half floats are slow and imprecise on a CPU, and not every operation has them.
             model = model.float()
-        model.to(device)  # type: ignore[arg-type]
+        try:
+            model.to(device)  # type: ignore[arg-type]
+        # Builds without CUDA answer with an assertion.
+        except (RuntimeError, AssertionError) as error:
+            raise _failed(config, "the weights", error) from error
     model.eval()
     model.requires_grad_(False)
     return model
@@ -201,10 +205,10 @@ def _dtype(config: ModelConfig) -> Any:
     if config.dtype == "auto":
         return "auto"
     dtype = getattr(torch, config.dtype.removeprefix("torch."), None)
-    if not isinstance(dtype, torch.dtype):
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ModelLoadError(
-            f"{config.path!r}: there is no dtype {config.dtype!r}; use 'auto', 'float32', "
-            "'bfloat16' or 'float16'."
+            f"{config.path!r}: weights cannot have the dtype {config.dtype!r}; use 'auto', "
+            "'float32', 'bfloat16' or 'float16'."
         )
     return dtype
 
