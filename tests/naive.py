@@ -6,13 +6,95 @@ forward passes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import pytest
 import torch
 
+from specfuse_core import FusionEngine
 from specfuse_core.hf import LocalBackend
 from specfuse_core.text import complete_characters, complete_words
-from specfuse_core.types import Candidate, Cost, Request, Verification
+from specfuse_core.types import Candidate, Cost, Generation, Request, Verification
+
+#: What a draw depends on: the position, and the ids before it.
+Draws = dict[tuple[int, tuple[int, ...]], tuple[torch.Tensor, int]]
+
+
+def naive_engine(engine: FusionEngine, tolerance: float) -> FusionEngine:
+    """The naive engine over the base models of ``engine``, which from now on are watched.
+
+    The naive engine takes over each draw of ``engine``, after a look at its logits: rounding may
+    carry a draw over the border between two ids, whatever both engines do right.
+    """
+    backends = []
+    for backend in engine.backends:
+        draws: Draws = {}
+        choose = backend._chooser
+        backend._chooser = _made_by(_Watched, choose, draws)
+        backends.append(NaiveBackend(backend, _made_by(_Replayed, choose, draws, tolerance)))
+    return FusionEngine(
+        backends,
+        engine.config,
+        drafters=engine.drafters,
+        verifiers=engine.verifiers,
+        weights=engine._weights,
+    )
+
+
+def assert_same_answer(
+    engine: FusionEngine, question: Any, tolerance: float = 1e-4, **options: Any
+) -> Generation:
+    """``engine`` answers as the naive engine does, round by round; its answer."""
+    naive = naive_engine(engine, tolerance)
+    answer, expected = engine.generate(question, **options), naive.generate(question, **options)
+    for mine, theirs in zip(answer.rounds, expected.rounds, strict=False):
+        assert mine.drafters == theirs.drafters
+        assert mine.candidates == theirs.candidates, f"round {mine.index}"
+        assert mine.verifiers == theirs.verifiers
+        for row, expected_row in zip(mine.scores, theirs.scores, strict=True):
+            for score, expected_score in zip(row, expected_row, strict=True):
+                assert (score is None) == (expected_score is None)
+                assert score is None or abs(score - expected_score) <= tolerance
+        assert mine.weights == pytest.approx(theirs.weights, abs=tolerance)
+        assert mine.winner == theirs.winner, f"round {mine.index}: {mine.votes}, {theirs.votes}"
+        assert mine.exited == theirs.exited
+    assert len(answer.rounds) == len(expected.rounds)
+    assert answer.text == expected.text
+    assert answer.finish_reason == expected.finish_reason
+    assert answer.usage.completion_tokens == expected.usage.completion_tokens
+    return answer
+
+
+def _made_by(kind: Any, choose: Callable[[Request], Any], *given: Any) -> Callable[[Request], Any]:
+    return lambda request: kind(choose(request), *given)
+
+
+class _Watched:
+    """Notes each draw."""
+
+    def __init__(self, chooser: Any, draws: Draws) -> None:
+        self._chooser = chooser
+        self._draws = draws
+
+    def choose(self, logits: torch.Tensor, position: int, context: Sequence[int]) -> int:
+        id_ = self._chooser.choose(logits, position, context)
+        self._draws[position, tuple(context)] = (logits.float().log_softmax(-1), id_)
+        return id_
+
+
+class _Replayed:
+    """Repeats the draws that were noted, none other, if the logits are the same."""
+
+    def __init__(self, chooser: Any, draws: Draws, tolerance: float) -> None:
+        self._draws = draws
+        self._tolerance = tolerance
+
+    def choose(self, logits: torch.Tensor, position: int, context: Sequence[int]) -> int:
+        logprobs, id_ = self._draws[position, tuple(context)]
+        difference = float((logits.float().log_softmax(-1) - logprobs).abs().max())
+        assert difference <= self._tolerance, f"a draft's log-probability differs by {difference}"
+        return id_
 
 
 class NaiveBackend:
@@ -20,8 +102,11 @@ class NaiveBackend:
 
     supports_logits = True
 
-    def __init__(self, backend: LocalBackend) -> None:
+    def __init__(
+        self, backend: LocalBackend, chooser: Callable[[Request], Any] | None = None
+    ) -> None:
         self._backend = backend
+        self._make_chooser = chooser or backend._chooser
         self.name = backend.name
 
     @property
@@ -36,15 +121,15 @@ class NaiveBackend:
 
     def start(self, request: Request) -> NaiveSession:
         self._backend.start(request)  # the same refusals
-        return NaiveSession(self._backend, request)
+        return NaiveSession(self._backend, request, self._make_chooser(request))
 
 
 class NaiveSession:
-    def __init__(self, backend: LocalBackend, request: Request) -> None:
+    def __init__(self, backend: LocalBackend, request: Request, chooser: Any) -> None:
         self._backend = backend
         self._prompt = backend.template.prompt(request.messages)
         self._text = self._prompt.opening
-        self._chooser = backend._chooser(request)
+        self._chooser = chooser
         self.cost = Cost(prompt_tokens=len(self.ids))
 
     @property

@@ -50,6 +50,7 @@ CORPUS = [
     "Once upon a time, in a far-away land, there lived a fox who didn't like the rain. "
     'It said: "I won\'t go out today", and it stayed at home, reading three old books.',
     '{"name": "get_weather", "arguments": {"city": "Paris", "days": [1, 2, 3], "metric": true}}',
+    "Tokens such as <|im_end|>, <s>, </s> and <|im_start|>user are text: [a] | {b_c} = 9 * 8 - 7.",
     "Большой город спит. Привет, мир! Ελληνικά. 😀 🎉 emoji and ligatures: ﬁ ﬂ.",
 ] * 3
 
@@ -164,6 +165,23 @@ def tokenizer(
         tokenizer_object=Tokenizer.from_str(_tokenizer_json(family)),
         chat_template=template,
         **{**specials, **options},
+    )
+
+
+def characters(template: str | None = CHATML, **options: Any) -> PreTrainedTokenizerFast:
+    """A tokenizer of printable ASCII without merges: every sequence of its ids is canonical."""
+    names = ["<unk>", "<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>", "\n"]
+    names += [chr(code) for code in range(32, 127)]
+    tok = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, [], unk_token="<unk>"))
+    tok.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_marked(tok, names[:6]),
+        unk_token="<unk>",
+        eos_token="<|im_end|>",
+        bos_token="<s>",
+        pad_token="<pad>",
+        chat_template=template,
+        **options,
     )
 
 
