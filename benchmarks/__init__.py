@@ -1,0 +1,1 @@
+"""Speed and quality of specfuse; each benchmark ends with one JSON line."""

@@ -1,0 +1,234 @@
+"""Random-weight models of 30 to 50 M parameters, five families, five tokenizers, scripted drafts.
+
+What the speed benchmark runs: the compute is real, the weights are random, and what the models
+draft is taken from real text, a different one for each model, so that no two candidates are ever
+equal (the worst case for the engine, which shares what candidates have in common).
+"""
+
+from __future__ import annotations
+
+import pydoc_data.topics
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from specfuse_core.hf import LoadedModel, LocalBackend, Runner, template_of
+from specfuse_core.hf.sampling import Chooser
+from specfuse_core.hf.session import LocalSession
+from specfuse_core.types import Candidate, Request, Verification
+
+#: Splits text into words, numbers and punctuation as Llama 3's and Qwen's tokenizers do.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_COMMON = {"num_hidden_layers": 8, "max_position_embeddings": 4096, "hidden_size": 512}
+
+#: name -> (config class, options, tokenizer family, vocabulary)
+MODELS: dict[str, tuple[str, dict[str, Any], str, int]] = {
+    "llama": (
+        "LlamaConfig",
+        {
+            **_COMMON,
+            "intermediate_size": 1408,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+        },
+        "words",
+        24_000,
+    ),
+    "gpt_neox": (
+        "GPTNeoXConfig",
+        {**_COMMON, "intermediate_size": 2048, "num_attention_heads": 8},
+        "bytelevel",
+        20_000,
+    ),
+    "qwen3": (
+        "Qwen3Config",
+        {
+            **_COMMON,
+            "intermediate_size": 1408,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 64,
+        },
+        "words",
+        16_000,
+    ),
+    "gemma3": (
+        "Gemma3TextConfig",
+        {
+            **_COMMON,
+            "intermediate_size": 1408,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 64,
+            "sliding_window": 512,
+        },
+        "metaspace",
+        18_000,
+    ),
+    "gpt2": (
+        "GPT2Config",
+        {"n_embd": 512, "n_layer": 8, "n_head": 8, "n_positions": 4096},
+        "bytelevel",
+        12_000,
+    ),
+}
+
+
+@cache
+def prose() -> str:
+    """Real English text that comes with every Python: its language reference."""
+    return "\n\n".join(text for _, text in sorted(pydoc_data.topics.topics.items()))
+
+
+@cache
+def _library() -> list[str]:
+    """What the tokenizers are trained on: the prose, and Python's standard library."""
+    files = sorted(Path(pydoc_data.__file__).parents[1].glob("*.py"))
+    return [prose(), *(file.read_text("utf-8") for file in files)]
+
+
+@cache
+def _tokenizer(family: str, vocabulary: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(byte_fallback=family == "metaspace"))
+    alphabet: list[str] = []
+    if family == "metaspace":
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+    else:
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=family != "words")
+        tokenizer.pre_tokenizer = byte_level
+        if family == "words":
+            split = pre_tokenizers.Split(Regex(_WORDS), "isolated")
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+        tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["</s>"],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_library(), trainer)
+    return tokenizer
+
+
+def build(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """One model of ``MODELS`` with its tokenizer."""
+    config_class, options, family, vocabulary = MODELS[name]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_tokenizer(family, vocabulary),
+        eos_token="</s>",
+        chat_template="{{ messages[0].content }}",
+    )
+    torch.manual_seed(0)
+    config = getattr(transformers, config_class)(
+        vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, pad_token_id=0, **options
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.generation_config.eos_token_id = 0
+    return model, tokenizer
+
+
+class ScriptedChooser:
+    """Draws the next token of a text, from a word's beginning where the text was left.
+
+    A draw at a position depends on what precedes it alone, as a sampler's does.
+    """
+
+    def __init__(self, script: Sequence[int], openings: Sequence[int]) -> None:
+        self._script = script
+        self._openings = openings
+        self._drawn: dict[int, int] = {}
+
+    def choose(self, logits: Tensor, position: int, context: Sequence[int]) -> int:
+        logits.argmax()  # what a greedy sampler costs
+        before = self._drawn.get(position - 1)
+        if before is not None and self._script[before] == context[-1]:
+            place = before + 1
+        else:
+            place = self._openings[position * 7 % len(self._openings)]
+        self._drawn[position] = place
+        return self._script[place]
+
+
+class ScriptedLocalBackend(LocalBackend):
+    """A local backend whose drafts follow a script; everything else is as it is.
+
+    Args:
+        reencode: run everything again for each draft and each verification, as the authors'
+            code does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        place: int,
+        *,
+        reencode: bool = False,
+    ) -> None:
+        super().__init__(name, lambda: (LoadedModel(Runner(model)), template_of(model, tokenizer)))
+        self.load()
+        self._reencode = reencode
+        # Each model drafts from its own part of the text.
+        codec = self.template.codec
+        text = prose()[100_000 + 80_000 * place :][:60_000]
+        encoded = codec.encode(text)
+        self._script = encoded.ids
+        # Drafts begin with a word, in whichever of two ways the tokenizer places its space.
+        last = len(self._script) - 2000
+        self._openings = [
+            i
+            for i, (start, end) in enumerate(pairwise(encoded.starts[:last]))
+            if text[start:end].strip().isalpha() and " " in text[max(start - 1, 0) : start + 1]
+        ]
+
+    def _chooser(self, request: Request) -> Chooser:
+        return ScriptedChooser(self._script, self._openings)
+
+    def start(self, request: Request) -> LocalSession:
+        session = super().start(request)
+        if self._reencode:
+            session.__class__ = ReencodingSession
+        return session
+
+
+class ReencodingSession(LocalSession):
+    """The authors' cost structure: the prefix is run again for each draft and verification."""
+
+    def draft(self, max_tokens: int) -> Candidate:
+        self.close()
+        return super().draft(max_tokens)
+
+    def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
+        self.close()
+        return super().verify(candidates)
+
+
+def prompt_of(tokens: int, backend: LocalBackend) -> str:
+    """The beginning of the text that has ``tokens`` tokens for ``backend``."""
+    encoded = backend.template.codec.encode(prose()[:20_000])
+    return prose()[: encoded.starts[tokens]]
+
+
+__all__ = [
+    "MODELS",
+    "ReencodingSession",
+    "ScriptedChooser",
+    "ScriptedLocalBackend",
+    "build",
+    "prompt_of",
+    "prose",
+]
