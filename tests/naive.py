@@ -42,6 +42,13 @@ def naive_engine(engine: FusionEngine, tolerance: float) -> FusionEngine:
     )
 
 
+def never_ending(engine: FusionEngine) -> FusionEngine:
+    """``engine``, whose models now never draw an end of turn."""
+    for backend in engine.backends:
+        backend._chooser = _made_by(_Endless, backend._chooser, sorted(backend.template.ends))
+    return engine
+
+
 def assert_same_answer(
     engine: FusionEngine, question: Any, tolerance: float = 1e-4, **options: Any
 ) -> Generation:
@@ -68,6 +75,19 @@ def assert_same_answer(
 
 def _made_by(kind: Any, choose: Callable[[Request], Any], *given: Any) -> Callable[[Request], Any]:
     return lambda request: kind(choose(request), *given)
+
+
+class _Endless:
+    """Draws anything but an end of turn."""
+
+    def __init__(self, chooser: Any, ends: list[int]) -> None:
+        self._chooser = chooser
+        self._ends = ends
+
+    def choose(self, logits: torch.Tensor, position: int, context: Sequence[int]) -> int:
+        logits = logits.clone()
+        logits[self._ends] = -torch.inf
+        return self._chooser.choose(logits, position, context)
 
 
 class _Watched:

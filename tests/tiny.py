@@ -129,16 +129,19 @@ def _trained(family: str) -> Tokenizer:
     return _marked(tok, specials)
 
 
-def _pieces(words: list[str], size: int) -> dict[str, int]:
+def _pieces(words: list[str], count: int) -> dict[str, int]:
     """All characters and the most useful other pieces of ``words``, with their counts.
 
     The trainers of these two models give another vocabulary in each process.
     """
     counts = Counter(
-        word[i:j] for word in words for i in range(len(word)) for j in range(i + 1, len(word) + 1)
+        word[i : i + size]
+        for word in words
+        for i in range(len(word))
+        for size in range(1, min(8, len(word) - i) + 1)
     )
     useful = sorted(counts, key=lambda piece: (len(piece) > 1, -counts[piece] * len(piece), piece))
-    return {piece: counts[piece] for piece in useful[:size]}
+    return {piece: counts[piece] for piece in useful[:count]}
 
 
 def _marked(tok: Tokenizer, specials: list[str]) -> Tokenizer:
