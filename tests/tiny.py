@@ -243,11 +243,12 @@ def model(
 ) -> PreTrainedModel:
     """A tiny model with wide random weights, in eval mode."""
     name, defaults = ARCHITECTURES[architecture]
+    attention = options.pop("attn_implementation", None)
     config = getattr(transformers, name)(
         **{**defaults, "vocab_size": vocabulary, "bos_token_id": 1, "eos_token_id": 5, **options}
     )
     torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_config(config)
+    made = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() > 1:
