@@ -23,6 +23,7 @@ ORDER = [
     "scoring",
     "voting",
     "exits",
+    "budget",
     "backend",
     "round",
     "fusion",
