@@ -17,7 +17,7 @@ The tree (indent = subclass)::
             PromptTooLongError        the prompt does not fit a base model's context window
         ModelLoadError                a base model could not be loaded
             ModelNotFoundError        neither a directory nor a reachable or cached hub id
-            NoWeightsError            a directory without weights
+            NoWeightsError            no weights, or not all of them
             PickleWeightsError        weights in pickle format only, which can run code
             NoEndTokenError           nothing tells when the model ends its turn
             TemplateError             the chat template cannot render a conversation
@@ -113,7 +113,7 @@ class ModelNotFoundError(ModelLoadError):
 
 
 class NoWeightsError(ModelLoadError):
-    """A directory that holds no weights."""
+    """A directory that holds no weights, or weights of which some are missing."""
 
 
 class PickleWeightsError(ModelLoadError):

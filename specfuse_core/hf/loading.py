@@ -133,7 +133,17 @@ def _weights(config: ModelConfig) -> PreTrainedModel:
             options[name] = getattr(config, name)
     if not config.allow_pickle:
         options["use_safetensors"] = True
-    model: PreTrainedModel = _fetch(config, "the weights", AutoModelForCausalLM, **options)
+    model: PreTrainedModel
+    model, found = _fetch(
+        config, "the weights", AutoModelForCausalLM, output_loading_info=True, **options
+    )
+    if found["missing_keys"]:
+        # transformers makes them up at random, with no more than a log line.
+        missing = sorted(found["missing_keys"])
+        raise NoWeightsError(
+            f"{config.path!r}: {len(missing)} weights are missing, the first is {missing[0]!r}; "
+            "check that all files are there, and that it is a causal language model."
+        )
     device = _device(config)
     if config.device_map is None and config.quantization_config is None:
         if device.type == "cpu" and config.dtype == "auto" and model.dtype == torch.float16:
