@@ -1,0 +1,516 @@
+"""From directories and objects to an engine that answers, and what is said when that fails."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from specfuse_core import FusionConfig, FusionEngine, Message, ModelConfig, Request
+from specfuse_core.errors import (
+    DuplicateNameError,
+    EmptyEnsembleError,
+    InvalidOptionError,
+    ModelLoadError,
+    ModelNotFoundError,
+    NoEndTokenError,
+    NoWeightsError,
+    PickleWeightsError,
+    PromptTooLongError,
+    TemplateError,
+    UnknownOptionError,
+)
+from specfuse_core.hf import loading
+
+Save = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Saves a tiny model with its tokenizer; gives the directory."""
+
+    def saved(name: str = "tiny-llama", architecture: str = "llama", seed: int = 0, **kind: object):
+        model, tokenizer = tiny.pair(architecture, str(kind.pop("family", "bytelevel")), seed=seed)
+        if (dtype := kind.pop("dtype", None)) is not None:
+            model = model.to(dtype)
+        model.save_pretrained(tmp_path / name, **kind)
+        tokenizer.save_pretrained(tmp_path / name)
+        return tmp_path / name
+
+    return saved
+
+
+def engine(*models_: object, **options: object) -> FusionEngine:
+    options = {"progress": False, **options}
+    return FusionEngine.from_pretrained(list(models_), **options)
+
+
+def weights(fused: FusionEngine, index: int = 0) -> torch.nn.Module:
+    return fused.backends[index].model.runner.model
+
+
+# What works
+
+
+def test_directories_answer_as_the_models_that_were_saved_in_them(save: Save) -> None:
+    paths = [save("a", "llama", 0), save("b", "gemma3", 1, family="metaspace")]
+    pairs = [tiny.pair("llama", "bytelevel", seed=0), tiny.pair("gemma3", "metaspace", seed=1)]
+    config = FusionConfig(method="specem", segment_tokens=6)
+    request = Request.of("How many lamps?", seed=3, temperature=0.8, max_new_tokens=30)
+    loaded = engine(*map(str, paths), config=config)
+    given = FusionEngine.from_models(pairs, config, names=["a", "b"], progress=False)
+    assert loaded.models == given.models == ("a", "b")
+    mine, theirs = loaded.generate(request), given.generate(request)
+    assert mine.text == theirs.text
+    assert [r.candidates for r in mine.rounds] == [r.candidates for r in theirs.rounds]
+    for played, other in zip(mine.rounds, theirs.rounds, strict=True):
+        assert played.votes == pytest.approx(other.votes, abs=1e-4)
+
+
+def test_parallel_gives_what_sequential_gives(save: Save) -> None:
+    paths = [str(save("a", "llama", 0)), str(save("b", "gpt2", 1, family="unigram"))]
+    answers = [
+        engine(*paths, parallel=parallel).generate(
+            "How many?", seed=1, temperature=0.8, max_new_tokens=30
+        )
+        for parallel in (False, True)
+    ]
+    assert answers[0].text == answers[1].text
+    for played, other in zip(answers[0].rounds, answers[1].rounds, strict=True):
+        assert played.candidates == other.candidates
+        assert played.votes == pytest.approx(other.votes, abs=1e-4)
+
+
+def test_nothing_is_loaded_before_the_first_request_and_everything_once(
+    save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    load = loading._weights
+    monkeypatch.setattr(
+        loading, "_weights", lambda config: calls.append(config.path) or load(config)
+    )
+    path = str(save())
+    fused = engine(path)
+    assert not fused.backends[0].ready
+    assert calls == []
+    fused.generate("a", max_new_tokens=3)
+    fused.generate("b", max_new_tokens=3)
+    assert calls == [path]
+    assert fused.backends[0].ready
+
+
+def test_warming_up_loads_at_once(save: Save) -> None:
+    assert engine(str(save()), warm_up=True).backends[0].ready
+    fused = engine(str(save()))
+    fused.warm_up()
+    assert fused.backends[0].ready
+
+
+def test_threads_that_ask_at_once_load_once(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    load = loading._weights
+    monkeypatch.setattr(
+        loading, "_weights", lambda config: calls.append(config.path) or load(config)
+    )
+    path = str(save())
+    fused, other = engine(path), engine(path)
+    start = threading.Barrier(4)
+
+    def ask(asked: FusionEngine) -> str:
+        start.wait()
+        return asked.generate("a", max_new_tokens=4).text
+
+    with ThreadPoolExecutor(4) as pool:
+        texts = {job.result() for job in [pool.submit(ask, e) for e in (fused, other) * 2]}
+    assert len(texts) == 1
+    assert calls == [path]
+    assert weights(fused) is weights(other)
+
+
+def test_a_model_listed_twice_is_loaded_once_and_draws_twice(save: Save) -> None:
+    path = str(save("one"))
+    fused = engine(path, path, config=FusionConfig(method="specem", segment_tokens=6))
+    assert fused.models == ("one", "one#2")
+    answer = fused.generate("How many?", temperature=0.8, seed=1, max_new_tokens=30)
+    assert fused.backends[0].model is fused.backends[1].model
+    assert any(len(set(played.candidates)) == 2 for played in answer.rounds)
+    greedy = fused.generate("How many?", max_new_tokens=20)
+    assert all(len(set(played.candidates)) == 1 for played in greedy.rounds)
+
+
+def test_a_model_loaded_in_two_ways_is_two_models(save: Save) -> None:
+    path = str(save("one"))
+    fused = engine(path, ModelConfig(path=path, name="half", dtype="bfloat16"))
+    fused.warm_up()
+    assert weights(fused, 0).dtype == torch.float32
+    assert weights(fused, 1).dtype == torch.bfloat16
+
+
+def test_weights_that_nobody_uses_are_let_go(save: Save) -> None:
+    fused = engine(str(save()), warm_up=True)
+    assert len(loading._in_use) >= 1
+    before = len(loading._in_use)
+    del fused
+    gc.collect()
+    assert len(loading._in_use) < before
+
+
+def test_prior_weights_reach_the_vote(save: Save) -> None:
+    a, b = str(save("a", seed=0)), str(save("b", seed=1))
+    configs = [ModelConfig(path=a, weight=3.0), ModelConfig(path=b, weight=1.0)]
+    answer = engine(*configs).generate("How many?", max_new_tokens=10)
+    assert answer.rounds[0].weights == (0.75, 0.25)
+
+
+def test_options_of_a_model_reach_it(save: Save) -> None:
+    config = ModelConfig(
+        path=str(save()),
+        name="mine",
+        dtype="bfloat16",
+        device="cpu",
+        attn_implementation="eager",
+        chat_template="{{ greeting }} {{ messages[-1].content }}:",
+        chat_template_kwargs={"greeting": "Hello"},
+    )
+    fused = engine(config, warm_up=True)
+    assert fused.models == ("mine",)
+    assert weights(fused).dtype == torch.bfloat16
+    assert weights(fused).config._attn_implementation == "eager"
+    ids = fused.backends[0].template.prompt([Message("user", "you")]).ids
+    assert tiny.tokenizer("bytelevel").decode(ids) == "Hello you:"
+
+
+def test_weights_are_ready_to_run_and_not_to_train(save: Save) -> None:
+    model = weights(engine(str(save())))
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked", "expected"),
+    [
+        (torch.float32, "auto", torch.float32),
+        (torch.bfloat16, "auto", torch.bfloat16),
+        (torch.float16, "auto", torch.float32),
+        (torch.float16, "float16", torch.float16),
+        (torch.float32, "torch.bfloat16", torch.bfloat16),
+    ],
+)
+def test_dtypes_are_those_of_the_file_or_those_asked_for(
+    save: Save, saved: torch.dtype, asked: str, expected: torch.dtype
+) -> None:
+    """But half floats, which few CPUs are good at, become full ones unless asked for."""
+    path = save(dtype=saved)
+    fused = engine(ModelConfig(path=str(path), dtype=asked, device="cpu"))
+    assert weights(fused).dtype == expected
+
+
+def test_loaded_models_are_named_after_where_they_came_from(save: Save) -> None:
+    model, tokenizer = tiny.pair("llama", "bytelevel")
+    fused = FusionEngine.from_models([(model, tokenizer), (model, tokenizer)], progress=False)
+    assert fused.models == ("llama", "llama#2")
+    model.config.name_or_path = "org/Nice-Model"
+    assert FusionEngine.from_models([(model, tokenizer)]).models == ("Nice-Model",)
+    named = FusionEngine.from_models([(model, tokenizer)] * 2, names=["x", "y"])
+    assert named.models == ("x", "y")
+
+
+def test_loaded_models_are_put_in_eval_mode_and_measured_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, tokenizer = tiny.pair("llama", "bytelevel")
+    model.train()
+    fused = FusionEngine.from_models([(model, tokenizer)] * 3, warm_up=True, progress=False)
+    assert not model.training
+    assert len({id(backend.model) for backend in fused.backends}) == 1
+
+
+def test_a_path_may_be_relative_or_have_a_slash_at_its_end(
+    save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save("here")
+    monkeypatch.chdir(path.parent)
+    assert engine("./here/", warm_up=True).models == ("here",)
+    assert engine("here", warm_up=True).models == ("here",)
+
+
+def test_loading_is_silent_where_there_is_no_terminal(
+    save: Save, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = str(save())
+    capfd.readouterr()
+    engine(path, progress=True).warm_up()
+    assert capfd.readouterr() == ("", "")
+
+
+# What is refused, and what is said
+
+
+def test_a_hub_name_that_is_not_cached_is_not_found_offline() -> None:
+    fused = engine("nobody-at-all/no-such-model")
+    with pytest.raises(ModelNotFoundError) as caught:
+        fused.warm_up()
+    message = str(caught.value)
+    assert "'nobody-at-all/no-such-model'" in message
+    assert "download the model first, or give a local directory" in message
+
+
+@pytest.mark.parametrize("path", ["./missing", "/no/such/place", "~/no/such", "a/b/c"])
+def test_a_directory_that_is_not_there_is_refused_before_loading(path: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="there is no such directory; give a dir") as error:
+        engine(path)
+    assert repr(path) in str(error.value)
+
+
+def test_a_directory_without_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"has no config\.json; give the directory"):
+        engine(str(tmp_path))
+
+
+def test_a_directory_without_weights_is_refused(save: Save) -> None:
+    path = save("bare")
+    (path / "model.safetensors").unlink()
+    with pytest.raises(NoWeightsError, match=r"bare'.*no weights \(\*\.safetensors\); copy or"):
+        engine(str(path))
+
+
+def test_weights_of_which_some_are_missing_are_refused(save: Save) -> None:
+    """As those of an encoder, or of a download that lacks a part."""
+    from safetensors.torch import load_file, save_file
+
+    path = save("part")
+    kept = {
+        name: tensor
+        for name, tensor in load_file(path / "model.safetensors").items()
+        if name != "lm_head.weight"
+    }
+    save_file(kept, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(NoWeightsError, match=r"part': 1 weights.*'lm_head\.weight'; check that"):
+        engine(str(path), warm_up=True)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma3", "mamba", "bloom", "lfm2"])
+def test_weights_that_are_shared_within_the_model_are_not_missing(
+    save: Save, architecture: str
+) -> None:
+    assert engine(str(save("tied", architecture)), warm_up=True).backends[0].ready
+
+
+def _pickled(path: Path) -> None:
+    from safetensors.torch import load_file
+
+    torch.save(load_file(path / "model.safetensors"), path / "pytorch_model.bin")
+    (path / "model.safetensors").unlink()
+
+
+def test_pickled_weights_are_refused_unless_asked_for(save: Save) -> None:
+    path = save("pickled")
+    expected = engine(str(path)).generate("a", max_new_tokens=5).text
+    gc.collect()
+    _pickled(path)
+    with pytest.raises(PickleWeightsError, match=r"pickled'.*allow_pickle=True"):
+        engine(str(path))
+    allowed = engine(ModelConfig(path=str(path), allow_pickle=True))
+    assert allowed.generate("a", max_new_tokens=5).text == expected
+
+
+@pytest.mark.parametrize("dtype", ["float33", "int8", "nn", ""])
+def test_a_dtype_that_weights_cannot_have_is_refused(save: Save, dtype: str) -> None:
+    fused = engine(ModelConfig(path=str(save("odd")), dtype=dtype))
+    with pytest.raises(ModelLoadError, match=rf"odd'.*dtype '{dtype}'; use 'auto', 'float32'"):
+        fused.warm_up()
+
+
+def test_a_device_that_does_not_exist_is_refused(save: Save) -> None:
+    fused = engine(ModelConfig(path=str(save("odd")), device="gpu7"))
+    with pytest.raises(ModelLoadError, match=r"odd'.*no device 'gpu7'; use 'cpu', 'cuda'"):
+        fused.warm_up()
+
+
+def test_a_device_that_this_machine_lacks_is_refused(save: Save) -> None:
+    fused = engine(ModelConfig(path=str(save("odd")), device="cuda:99"))
+    with pytest.raises(ModelLoadError, match=r"odd'.*could not be loaded.*check.*the device"):
+        fused.warm_up()
+
+
+def test_weights_that_are_cut_off_are_refused(save: Save) -> None:
+    path = save("short")
+    data = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ModelLoadError, match=r"short': the weights could not be loaded.*check the"):
+        engine(str(path), warm_up=True)
+
+
+def test_a_config_that_is_no_json_is_refused(save: Save) -> None:
+    path = save("garbled")
+    (path / "config.json").write_text("{not json")
+    with pytest.raises(ModelLoadError, match=r"garbled': the weights could not be loaded.*check"):
+        engine(str(path), warm_up=True)
+
+
+def test_a_model_with_its_own_code_needs_to_be_trusted(save: Save) -> None:
+    path = save("custom")
+    config = json.loads((path / "config.json").read_text())
+    config |= {
+        "model_type": "my_own_kind",
+        "auto_map": {
+            "AutoConfig": "own.OwnConfig",
+            "AutoModelForCausalLM": "own.OwnModel",
+        },
+    }
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "own.py").write_text("raise SystemExit('this code must not run')\n")
+    with pytest.raises(ModelLoadError, match=r"custom'.*read that code.*trust_remote_code=True"):
+        engine(str(path), warm_up=True)
+
+
+def test_a_kind_of_model_that_transformers_does_not_know_is_refused(save: Save) -> None:
+    path = save("alien")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "model_type": "alien"}))
+    with pytest.raises(ModelLoadError, match=r"alien': the weights could not be loaded"):
+        engine(str(path), warm_up=True)
+
+
+def test_a_directory_without_tokenizer_is_refused(save: Save) -> None:
+    path = save("mute")
+    for file in path.glob("token*"):
+        file.unlink()
+    with pytest.raises(ModelLoadError, match=r"mute'.*tokenizer"):
+        engine(str(path), warm_up=True)
+
+
+def test_a_tokenizer_that_is_not_fast_is_refused() -> None:
+    from transformers import ByT5Tokenizer
+
+    model = tiny.model("llama", 400)
+    fused = FusionEngine.from_models([(model, ByT5Tokenizer())], names=["slow"], progress=False)
+    with pytest.raises(ModelLoadError, match=r"'slow'.*not a fast tokenizer.*tokenizer\.json"):
+        fused.warm_up()
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(save: Save) -> None:
+    path = save("endless")
+    bare = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE({"a": 0, "b": 1}, [])), chat_template="{{ 'a' }}"
+    )
+    for file in path.glob("token*"):
+        file.unlink()
+    (path / "generation_config.json").unlink(missing_ok=True)
+    config = json.loads((path / "config.json").read_text())
+    config.pop("eos_token_id", None)
+    (path / "config.json").write_text(json.dumps(config))
+    bare.save_pretrained(path)
+    with pytest.raises(NoEndTokenError, match=r"endless.*set tokenizer\.eos_token or"):
+        engine(str(path), warm_up=True)
+
+
+def test_an_empty_list_of_models_is_refused() -> None:
+    with pytest.raises(EmptyEnsembleError, match="no base model was given; name at least one"):
+        engine()
+    with pytest.raises(EmptyEnsembleError, match="no base model was given; name at least one"):
+        FusionEngine.from_models([])
+
+
+def test_a_model_listed_with_an_unknown_option_is_refused() -> None:
+    with pytest.raises(UnknownOptionError, match=r"ModelConfig has no option 'dtyp'.*'dtype'"):
+        ModelConfig(path="x", dtyp="float32")
+    with pytest.raises(InvalidOptionError, match="a model is a name, a path"):
+        engine(42)
+
+
+def test_two_models_of_one_name_are_refused(save: Save) -> None:
+    path = str(save())
+    with pytest.raises(DuplicateNameError, match=r"named 'x'; give each its own"):
+        engine(ModelConfig(path=path, name="x"), ModelConfig(path=path, name="x"))
+
+
+def test_a_default_name_gives_way_to_one_that_was_given(save: Save) -> None:
+    path = str(save("x"))
+    assert engine(path, ModelConfig(path=path, name="x")).models == ("x#2", "x")
+
+
+def test_names_and_models_must_be_as_many() -> None:
+    pair = tiny.pair("llama", "bytelevel")
+    with pytest.raises(InvalidOptionError, match="1 models were given, but 2 names"):
+        FusionEngine.from_models([pair], names=["a", "b"])
+
+
+def test_a_failed_load_can_be_tried_again(save: Save) -> None:
+    path = save("later", family="metaspace")
+    data = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(b"")
+    fused = engine(str(path))
+    with pytest.raises(ModelLoadError, match="later"):
+        fused.generate("a")
+    (path / "model.safetensors").write_bytes(data)
+    assert fused.generate("a", max_new_tokens=3).finish_reason
+
+
+# The context window
+
+
+def test_a_prompt_that_is_too_long_is_refused_before_any_model_runs() -> None:
+    small = (tiny.model("gpt2", 700, n_positions=64), tiny.tokenizer("bytelevel"))
+    large = tiny.pair("llama", "bytelevel")
+    fused = FusionEngine.from_models([large, small], names=["large", "small"], progress=False)
+    fused.warm_up()
+    assert fused.context_window == 64
+    runs: list[str] = []
+    for backend in fused.backends:
+        run = backend.model.runner.run
+        backend.model.runner.run = lambda *a, run=run, **k: runs.append("") or run(*a, **k)
+    question = "How many lamps are in the hall? " * 8
+    length = len(fused.backends[1].template.prompt([Message("user", question)]).ids)
+    with pytest.raises(PromptTooLongError) as caught:
+        fused.stream(question)
+    message = str(caught.value)
+    assert f"{length} tokens for 'small', whose context window is 64; shorten it" in message
+    assert runs == []
+    assert fused.generate("How many?", max_new_tokens=3).text
+
+
+def test_a_prompt_that_leaves_room_for_one_token_is_answered_with_one() -> None:
+    pair = (tiny.model("gpt2", 102, n_positions=64), tiny.characters("{{ messages[-1].content }}"))
+    fused = FusionEngine.from_models([pair], progress=False)
+    with pytest.raises(PromptTooLongError, match="64 tokens for"):
+        fused.stream("x" * 64)
+    answer = fused.generate("x" * 63, max_new_tokens=9)
+    assert answer.finish_reason in ("context", "stop")
+    assert len(answer.text) <= 1
+
+
+def test_an_answer_ends_where_the_smallest_window_does() -> None:
+    small = (tiny.model("gpt2", 102, n_positions=64), tiny.characters())
+    large = (tiny.model("llama", 102, seed=1), tiny.characters())
+    fused = FusionEngine.from_models(
+        [large, small], FusionConfig(method="specem"), names=["large", "small"], progress=False
+    )
+    reasons = set()
+    for seed in range(6):
+        answer = fused.generate("x", temperature=1.0, seed=seed, max_new_tokens=400)
+        reasons.add(answer.finish_reason)
+        prompt = len(fused.backends[1].template.prompt([Message("user", "x")]).ids)
+        assert prompt + len(answer.text) <= 64
+        if answer.finish_reason == "context":
+            assert prompt + len(answer.text) == 64
+    assert "context" in reasons
+
+
+def test_a_template_error_of_a_request_leaves_the_engine_whole() -> None:
+    shape = "{% if messages|length > 1 %}{{ raise_exception('too many') }}{% endif %}hello"
+    model, tokenizer = tiny.pair("llama", "bytelevel", template=shape)
+    fused = FusionEngine.from_models([(model, tokenizer)], names=["picky"], progress=False)
+    turns = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+    with pytest.raises(TemplateError, match=r"picky.*too many.*chat_template"):
+        fused.generate(turns)
+    assert fused.generate("a", max_new_tokens=3).text
