@@ -29,7 +29,8 @@ from specfuse_core.errors import (
     TemplateError,
     UnknownOptionError,
 )
-from specfuse_core.hf import loading
+from specfuse_core.hf import Runner, loading
+from specfuse_core.hf import backend as hf_backend
 
 Save = Callable[..., Path]
 
@@ -514,3 +515,24 @@ def test_a_template_error_of_a_request_leaves_the_engine_whole() -> None:
     with pytest.raises(TemplateError, match=r"picky.*too many.*chat_template"):
         fused.generate(turns)
     assert fused.generate("a", max_new_tokens=3).text
+
+
+def test_a_tokenizer_that_is_not_the_models_is_refused_before_it_runs() -> None:
+    small = tiny.model("llama", 16)
+    engine = FusionEngine.from_models([(small, tiny.tokenizer("bytelevel"))], names=["odd"])
+    with pytest.raises(ModelLoadError, match=r"'odd'.*tokenizer.*belongs to it"):
+        engine.stream("hello")
+
+
+def test_a_model_object_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def choose(runner: Runner) -> str:
+        measured.append(runner.model)
+        return "reread"
+
+    monkeypatch.setattr(hf_backend, "choose_method", choose)
+    pair = tiny.pair("mistral", "bytelevel")
+    for _ in range(2):
+        FusionEngine.from_models([pair, pair], warm_up=True)
+    assert measured == [pair[0]]

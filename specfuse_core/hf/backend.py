@@ -6,10 +6,13 @@ This module joins model, tokenizer and template; see ``loading`` for where they 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
+from transformers import PreTrainedModel
 
 from specfuse_core.errors import ModelLoadError, PromptTooLongError
 from specfuse_core.hf.context import Context
@@ -32,9 +35,20 @@ class LoadedModel:
         method: name of a context method; None measures which is right.
     """
 
+    #: What was measured, by model: measuring shrinks a window for a moment, and must not do so
+    #: while another engine over the same object runs.
+    _measured: ClassVar[weakref.WeakKeyDictionary[PreTrainedModel, str]] = (
+        weakref.WeakKeyDictionary()
+    )
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
     def __init__(self, runner: Runner, method: str | None = None) -> None:
         self.runner = runner
-        self.method = method or choose_method(runner)
+        with self._lock:
+            if method is None:
+                method = self._measured.get(runner.model) or choose_method(runner)
+                self._measured[runner.model] = method
+        self.method = method
 
     def context(self, capacity: int) -> Context:
         """An empty context with room for ``capacity`` ids."""
@@ -89,6 +103,7 @@ class LocalBackend:
         """Render and measure the prompt; no model runs yet.
 
         Raises:
+            ModelLoadError: if the tokenizer is not the model's.
             PromptTooLongError: if the prompt leaves no room for an answer.
             TemplateError: if the chat template refuses the conversation.
         """
@@ -100,6 +115,11 @@ class LocalBackend:
         response.push(prompt.opening)
         length = len(prompt.ids) + len(response.ids)
         window = self.context_window
+        if max(prompt.ids, default=0) >= model.runner.config.vocab_size:
+            raise ModelLoadError(
+                f"{self.name!r}: its tokenizer gives ids that the model has no row for "
+                f"({model.runner.config.vocab_size} rows); load the tokenizer that belongs to it."
+            )
         if length >= window:
             raise PromptTooLongError(
                 f"the prompt has {length} tokens for {self.name!r}, whose context window is "

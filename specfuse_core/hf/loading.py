@@ -81,7 +81,9 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
         ModelLoadError: naming the model, what was tried and what to do.
     """
     check_location(config)
-    key = repr([(name, getattr(config, name)) for name in _LOADING])
+    directory = Path(config.path).expanduser()
+    place = str(directory.resolve()) if directory.is_dir() else config.path
+    key = repr([place, *(getattr(config, name) for name in _LOADING)])
     with _lock:
         model = _in_use.get(key)
         if model is None:
@@ -113,9 +115,8 @@ def template_of(
     )
 
 
-#: The fields of ``ModelConfig`` that decide which weights are loaded, and how.
+#: The fields of ``ModelConfig`` that decide, besides the place, what is loaded and how.
 _LOADING = (
-    "path",
     "revision",
     "dtype",
     "device",
