@@ -10,14 +10,10 @@ import transformers
 from specfuse_core import FusionEngine
 from specfuse_core.errors import ModelLoadError
 from specfuse_core.hf import probe
-from specfuse_core.hf.context import (
-    CroppedContext,
-    PackedContext,
-    RereadContext,
-    SnapshotContext,
-)
 from specfuse_core.hf.probe import METHODS, choose_method, deviation
+from specfuse_core.hf.rows import CroppedContext, PackedContext
 from specfuse_core.hf.runner import Runner
+from specfuse_core.hf.states import RereadContext, SnapshotContext
 
 EXPECTED = {
     **dict.fromkeys(

@@ -15,15 +15,10 @@ import torch
 from torch import Tensor
 
 from specfuse_core.errors import ModelLoadError
-from specfuse_core.hf.context import (
-    Context,
-    CroppedContext,
-    PackedContext,
-    Path,
-    RereadContext,
-    SnapshotContext,
-)
+from specfuse_core.hf.context import Context, Path
+from specfuse_core.hf.rows import CroppedContext, PackedContext
 from specfuse_core.hf.runner import MaskForm, Runner
+from specfuse_core.hf.states import RereadContext, SnapshotContext
 
 __all__ = ["METHODS", "ContextFactory", "choose_method", "deviation"]
 

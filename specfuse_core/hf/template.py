@@ -6,10 +6,8 @@ repaired conversation; what users wrote is never taken for a control token.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError as JinjaError
@@ -17,6 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from specfuse_core.errors import NoEndTokenError, TemplateError
 from specfuse_core.hf.codec import TextCodec
+from specfuse_core.hf.escape import Escape
+from specfuse_core.hf.repairs import REPAIRS
 from specfuse_core.types import Message
 
 __all__ = ["PLAIN_TEMPLATE", "ChatTemplate", "Prompt"]
@@ -32,7 +32,6 @@ PLAIN_TEMPLATE = (
 )
 
 _PROBE = "specfuse\u2063"
-_PRIVATE = 0xF0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +49,6 @@ class Prompt:
     lead: str
     continuing: bool
     opening: str
-
-
-Repair = Callable[[Sequence[Message]], list[Message]]
 
 
 class ChatTemplate:
@@ -99,7 +95,7 @@ class ChatTemplate:
         opening: list[str] = []
         while turns and turns[-1].role == "assistant" and not turns[-1].tool_calls:
             opening.insert(0, turns.pop().content)
-        escape = _Escape(self.codec, turns)
+        escape = Escape(self.codec, turns)
         rendered = self._repaired([escape.hide(turn) for turn in turns])
         if self._begins:
             rendered = (self._tokenizer.bos_token or "") + rendered
@@ -120,7 +116,7 @@ class ChatTemplate:
     def _repaired(self, turns: Sequence[Message]) -> str:
         fallback: str | None = None
         error: Exception | None = None
-        for repairs in _REPAIRS:
+        for repairs in REPAIRS:
             repaired = list(turns)
             for repair in repairs:
                 repaired = repair(repaired)
@@ -219,180 +215,3 @@ def _as_mapping(turn: Message) -> dict[str, Any]:
 def _appears(turn: Message, rendered: str) -> bool:
     calls = all(call.name in rendered for call in turn.tool_calls)
     return calls and turn.content.strip() in rendered
-
-
-def _merged(turns: Sequence[Message]) -> list[Message]:
-    """Neighbouring turns of one role become one turn."""
-    merged: list[Message] = []
-    for turn in turns:
-        last = merged[-1] if merged else None
-        if last is None or last.role != turn.role or turn.role == "tool":
-            merged.append(turn)
-            continue
-        content = "\n\n".join(part for part in (last.content, turn.content) if part)
-        calls = last.tool_calls + turn.tool_calls
-        merged[-1] = replace(last, content=content, tool_calls=calls)
-    return merged
-
-
-def _system_in_user(turns: Sequence[Message]) -> list[Message]:
-    """System turns become the beginning of the user turn that follows."""
-    moved: list[Message] = []
-    held: list[str] = []
-    for turn in turns:
-        if turn.role == "system":
-            held.append(turn.content)
-        elif turn.role == "user" and held:
-            moved.append(replace(turn, content="\n\n".join([*held, turn.content])))
-            held = []
-        else:
-            moved.append(turn)
-    return [*moved, Message("user", "\n\n".join(held))] if held else moved
-
-
-def _tools_as_text(turns: Sequence[Message]) -> list[Message]:
-    """Calls and results as plain text, in the wire format (DESIGN section 6)."""
-    written: list[Message] = []
-    for turn in turns:
-        if turn.role == "tool":
-            result = f"<tool_response>\n{turn.content}\n</tool_response>"
-            written.append(Message("user", result))
-        elif turn.tool_calls:
-            calls = [
-                "<tool_call>\n"
-                + json.dumps(
-                    {"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False
-                )
-                + "\n</tool_call>"
-                for call in turn.tool_calls
-            ]
-            content = "\n".join([turn.content, *calls] if turn.content else calls)
-            written.append(Message(turn.role, content))
-        else:
-            written.append(turn)
-    return written
-
-
-def _user_first(turns: Sequence[Message]) -> list[Message]:
-    """A conversation that an assistant opened gets a user turn before it."""
-    first = next((i for i, turn in enumerate(turns) if turn.role != "system"), len(turns))
-    if first < len(turns) and turns[first].role == "user":
-        return list(turns)
-    return [*turns[:first], Message("user", "..."), *turns[first:]]
-
-
-#: Tried in order, from the least invasive.
-_REPAIRS: tuple[tuple[Repair, ...], ...] = (
-    (),
-    (_merged,),
-    (_system_in_user,),
-    (_system_in_user, _merged),
-    (_tools_as_text,),
-    (_tools_as_text, _merged),
-    (_tools_as_text, _system_in_user, _merged),
-    (_user_first,),
-    (_merged, _user_first),
-    (_tools_as_text, _system_in_user, _merged, _user_first),
-)
-
-
-class _Escape:
-    """Hides what spells a control token in messages from the template, and from the tokenizer.
-
-    Each control token's text is replaced by one private-use character that no message holds;
-    after rendering, control tokens are found, and the hidden text is encoded as ordinary text.
-    """
-
-    def __init__(self, codec: TextCodec, turns: Sequence[Message]) -> None:
-        self._codec = codec
-        texts: list[str] = []
-
-        def note(text: str) -> str:
-            texts.append(text)
-            return text
-
-        for turn in turns:
-            _map_texts(turn, note)
-        written = "".join(texts)
-        pattern = codec.control_pattern
-        spelled = sorted(set(pattern.findall(written))) if pattern else []
-        free = (
-            chr(code) for code in range(_PRIVATE, _PRIVATE + 0xFFFD) if chr(code) not in written
-        )
-        self._hidden = dict(zip(spelled, free, strict=False))
-
-    def hide(self, turn: Message) -> Message:
-        """``turn`` with the private-use characters in place of control tokens' texts."""
-        pattern = self._codec.control_pattern
-        if not self._hidden or pattern is None:
-            return turn
-        return _map_texts(
-            turn, lambda text: pattern.sub(lambda match: self._hidden[match.group()], text)
-        )
-
-    def encode(self, rendered: str) -> list[int]:
-        """Ids of a rendered conversation."""
-        pattern = self._codec.control_pattern
-        if pattern is None:
-            return self._codec.encode_marked(rendered)
-        if not self._hidden:
-            ids = self._codec.encode_marked(rendered)
-            marks = [self._codec.control_id(name) for name in pattern.findall(rendered)]
-            # A normaliser can make a control token's text out of other characters (NFKC does).
-            if [id_ for id_ in ids if id_ in self._codec.control] == marks:
-                return ids
-        return self._encode_between(rendered, pattern)
-
-    def _encode_between(self, rendered: str, pattern: re.Pattern[str]) -> list[int]:
-        """Ids of the control tokens in ``rendered`` and, on its own, of each text between them."""
-        ids: list[int] = []
-        position = 0
-        after_control = False
-        for match in pattern.finditer(rendered):
-            left, right = self._codec.strips(match.group())
-            text = rendered[position : match.start()]
-            ids += self._ordinary(text.rstrip() if left else text, position, after_control)
-            id_ = self._codec.control_id(match.group())
-            ids += [] if id_ is None else [id_]
-            position = match.end()
-            while right and rendered[position : position + 1].isspace():
-                position += 1
-            after_control = True
-        return ids + self._ordinary(rendered[position:], position, after_control)
-
-    def _ordinary(self, text: str, position: int, after_control: bool) -> list[int]:
-        if not text:
-            return []
-        for spelled, hidden in self._hidden.items():
-            text = text.replace(hidden, spelled)
-        opens = self._codec.opens_with_space_after_control if after_control else position == 0
-        return self._codec.encode(text, continuing=not opens).ids
-
-
-def _map_texts(turn: Message, change: Callable[[str], str]) -> Message:
-    """``turn`` with every text that a user, a tool or a model wrote changed."""
-
-    def changed(value: Any) -> Any:
-        if isinstance(value, str):
-            return change(value)
-        if isinstance(value, Mapping):
-            return {changed(key): changed(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [changed(item) for item in value]
-        return value
-
-    return replace(
-        turn,
-        content=change(turn.content),
-        name=changed(turn.name),
-        tool_call_id=changed(turn.tool_call_id),
-        tool_calls=tuple(
-            replace(
-                call,
-                name=change(call.name),
-                id=change(call.id),
-                arguments=changed(call.arguments),
-            )
-            for call in turn.tool_calls
-        ),
-    )

@@ -1,0 +1,117 @@
+"""What users wrote is never taken for a control token, whatever a template does with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from specfuse_core.hf.codec import TextCodec
+from specfuse_core.types import Message
+
+__all__ = ["Escape"]
+
+_PRIVATE = 0xF0000
+
+
+class Escape:
+    """Hides what spells a control token in messages from the template, and from the tokenizer.
+
+    Each control token's text is replaced by one private-use character that no message holds;
+    after rendering, control tokens are found, and the hidden text is encoded as ordinary text.
+    """
+
+    def __init__(self, codec: TextCodec, turns: Sequence[Message]) -> None:
+        self._codec = codec
+        texts: list[str] = []
+
+        def note(text: str) -> str:
+            texts.append(text)
+            return text
+
+        for turn in turns:
+            _map_texts(turn, note)
+        written = "".join(texts)
+        pattern = codec.control_pattern
+        spelled = sorted(set(pattern.findall(written))) if pattern else []
+        free = (
+            chr(code) for code in range(_PRIVATE, _PRIVATE + 0xFFFD) if chr(code) not in written
+        )
+        self._hidden = dict(zip(spelled, free, strict=False))
+
+    def hide(self, turn: Message) -> Message:
+        """``turn`` with the private-use characters in place of control tokens' texts."""
+        pattern = self._codec.control_pattern
+        if not self._hidden or pattern is None:
+            return turn
+        return _map_texts(
+            turn, lambda text: pattern.sub(lambda match: self._hidden[match.group()], text)
+        )
+
+    def encode(self, rendered: str) -> list[int]:
+        """Ids of a rendered conversation."""
+        pattern = self._codec.control_pattern
+        if pattern is None:
+            return self._codec.encode_marked(rendered)
+        if not self._hidden:
+            ids = self._codec.encode_marked(rendered)
+            marks = [self._codec.control_id(name) for name in pattern.findall(rendered)]
+            # A normaliser can make a control token's text out of other characters (NFKC does).
+            if [id_ for id_ in ids if id_ in self._codec.control] == marks:
+                return ids
+        return self._encode_between(rendered, pattern)
+
+    def _encode_between(self, rendered: str, pattern: re.Pattern[str]) -> list[int]:
+        """Ids of the control tokens in ``rendered`` and, on its own, of each text between them."""
+        ids: list[int] = []
+        position = 0
+        after_control = False
+        for match in pattern.finditer(rendered):
+            left, right = self._codec.strips(match.group())
+            text = rendered[position : match.start()]
+            ids += self._ordinary(text.rstrip() if left else text, position, after_control)
+            id_ = self._codec.control_id(match.group())
+            ids += [] if id_ is None else [id_]
+            position = match.end()
+            while right and rendered[position : position + 1].isspace():
+                position += 1
+            after_control = True
+        return ids + self._ordinary(rendered[position:], position, after_control)
+
+    def _ordinary(self, text: str, position: int, after_control: bool) -> list[int]:
+        if not text:
+            return []
+        for spelled, hidden in self._hidden.items():
+            text = text.replace(hidden, spelled)
+        opens = self._codec.opens_with_space_after_control if after_control else position == 0
+        return self._codec.encode(text, continuing=not opens).ids
+
+
+def _map_texts(turn: Message, change: Callable[[str], str]) -> Message:
+    """``turn`` with every text that a user, a tool or a model wrote changed."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, str):
+            return change(value)
+        if isinstance(value, Mapping):
+            return {changed(key): changed(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [changed(item) for item in value]
+        return value
+
+    return replace(
+        turn,
+        content=change(turn.content),
+        name=changed(turn.name),
+        tool_call_id=changed(turn.tool_call_id),
+        tool_calls=tuple(
+            replace(
+                call,
+                name=change(call.name),
+                id=change(call.id),
+                arguments=changed(call.arguments),
+            )
+            for call in turn.tool_calls
+        ),
+    )

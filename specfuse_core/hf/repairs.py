@@ -1,0 +1,92 @@
+"""Conversations made fit for templates that refuse them: pure functions on turns.
+
+Templates that know no system role, demand strict alternation or know no tools are given a
+conversation that says the same in other turns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from specfuse_core.types import Message
+
+__all__ = ["REPAIRS"]
+
+Repair = Callable[[Sequence[Message]], list[Message]]
+
+
+def _merged(turns: Sequence[Message]) -> list[Message]:
+    """Neighbouring turns of one role become one turn."""
+    merged: list[Message] = []
+    for turn in turns:
+        last = merged[-1] if merged else None
+        if last is None or last.role != turn.role or turn.role == "tool":
+            merged.append(turn)
+            continue
+        content = "\n\n".join(part for part in (last.content, turn.content) if part)
+        calls = last.tool_calls + turn.tool_calls
+        merged[-1] = replace(last, content=content, tool_calls=calls)
+    return merged
+
+
+def _system_in_user(turns: Sequence[Message]) -> list[Message]:
+    """System turns become the beginning of the user turn that follows."""
+    moved: list[Message] = []
+    held: list[str] = []
+    for turn in turns:
+        if turn.role == "system":
+            held.append(turn.content)
+        elif turn.role == "user" and held:
+            moved.append(replace(turn, content="\n\n".join([*held, turn.content])))
+            held = []
+        else:
+            moved.append(turn)
+    return [*moved, Message("user", "\n\n".join(held))] if held else moved
+
+
+def _tools_as_text(turns: Sequence[Message]) -> list[Message]:
+    """Calls and results as plain text, in the wire format (DESIGN section 6)."""
+    written: list[Message] = []
+    for turn in turns:
+        if turn.role == "tool":
+            result = f"<tool_response>\n{turn.content}\n</tool_response>"
+            written.append(Message("user", result))
+        elif turn.tool_calls:
+            calls = [
+                "<tool_call>\n"
+                + json.dumps(
+                    {"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False
+                )
+                + "\n</tool_call>"
+                for call in turn.tool_calls
+            ]
+            content = "\n".join([turn.content, *calls] if turn.content else calls)
+            written.append(Message(turn.role, content))
+        else:
+            written.append(turn)
+    return written
+
+
+def _user_first(turns: Sequence[Message]) -> list[Message]:
+    """A conversation that an assistant opened gets a user turn before it."""
+    first = next((i for i, turn in enumerate(turns) if turn.role != "system"), len(turns))
+    if first < len(turns) and turns[first].role == "user":
+        return list(turns)
+    return [*turns[:first], Message("user", "..."), *turns[first:]]
+
+
+#: Tried in order, from the least invasive.
+REPAIRS: tuple[tuple[Repair, ...], ...] = (
+    (),
+    (_merged,),
+    (_system_in_user,),
+    (_system_in_user, _merged),
+    (_tools_as_text,),
+    (_tools_as_text, _merged),
+    (_tools_as_text, _system_in_user, _merged),
+    (_user_first,),
+    (_merged, _user_first),
+    (_tools_as_text, _system_in_user, _merged, _user_first),
+)

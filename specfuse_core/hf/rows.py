@@ -1,0 +1,157 @@
+"""Contexts that hold the line as rows of a KV cache.
+
+- ``PackedContext``: all paths in one forward pass, as a trie, with a 4-D mask;
+- ``CroppedContext``: one forward pass per path, its rows taken out again, for models that build
+  their own position bias from a 2-D mask (such as ALiBi).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specfuse_core.hf.cache import FullLengthCache, Rows
+from specfuse_core.hf.context import Context, Path
+from specfuse_core.hf.runner import MaskForm, Runner
+
+__all__ = ["CroppedContext", "PackedContext"]
+
+
+class _RowContext(Context):
+    """Common ground of the methods that hold the line as rows of a KV cache."""
+
+    def __init__(self, runner: Runner, capacity: int = 0) -> None:
+        super().__init__(runner, capacity)
+        self._cache = FullLengthCache(capacity)
+
+    def release(self) -> None:
+        super().release()
+        self._cache = FullLengthCache(0)
+
+    def _run_line(self, ids: Sequence[int]) -> Tensor:
+        positions = range(len(self.ids), len(self.ids) + len(ids))
+        logits, _ = self._run(ids, cache=self._cache, positions=positions, keep=1)
+        return logits[-1]
+
+    def _cut(self, length: int) -> None:
+        self._cache.truncate(length)
+
+    def _restore_line(self) -> None:
+        self._cache.truncate(len(self.ids))
+
+
+class PackedContext(_RowContext):
+    """All paths in one forward pass: a trie of new rows behind the line's.
+
+    Args:
+        form: how the model takes 4-D masks.
+    """
+
+    one_pass = True
+
+    def __init__(self, runner: Runner, capacity: int = 0, *, form: MaskForm = "full") -> None:
+        super().__init__(runner, capacity)
+        self._form = form
+        self._nodes: list[list[int]] = []
+
+    def _run_paths(self, paths: Sequence[Path]) -> list[Tensor]:
+        trie = _Trie(paths)
+        logits, _ = self._run(
+            trie.tokens, cache=self._cache, positions=trie.positions, mask=self._mask(trie)
+        )
+        self._nodes = trie.nodes
+        return [logits[nodes] for nodes in trie.nodes]
+
+    def _keep_path(self, index: int) -> None:
+        rows = [len(self.ids) + node for node in self._nodes[index]]
+        self._cache.move(rows, self._paths[index].start)
+
+    def _mask(self, trie: _Trie) -> Tensor | dict[str, Tensor]:
+        line = len(self.ids)
+        seen = np.concatenate(
+            [np.arange(line)[None, :] < np.array(trie.starts)[:, None], trie.ancestors], axis=1
+        )  # [T, line + T]
+        if self._form == "full":
+            return self._additive(seen)
+        at = np.array(trie.positions)
+        distance = at[:, None] - np.concatenate([np.arange(line), at])[None, :]
+        near = seen & (distance < (self._runner.window or line + len(at)))
+        if self._form == "window":
+            return self._additive(near)
+        return {
+            "full_attention": self._additive(seen),
+            "sliding_attention": self._additive(near),
+        }
+
+    def _additive(self, seen: np.ndarray[Any, np.dtype[np.bool_]]) -> Tensor:
+        # Additive floats are the only form that both sdpa and eager attention take right.
+        dtype, device = self._runner.dtype, self._runner.device
+        mask = torch.zeros(seen.shape, dtype=dtype, device=device)
+        mask.masked_fill_(~torch.from_numpy(seen).to(device), torch.finfo(dtype).min)
+        return mask[None, None]
+
+
+class _Trie:
+    """Paths that begin alike share rows; parents come before children.
+
+    ``tokens``, ``positions``, ``starts``: per node ``[T]``; ``ancestors``: which nodes each node
+    sees, itself included ``[T, T]``; ``nodes``: the nodes of each path ``[P][...]``.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.tokens: list[int] = []
+        self.positions: list[int] = []
+        self.starts: list[int] = []
+        self.nodes: list[list[int]] = []
+        parents: list[int] = []
+        index: dict[tuple[int, int, int], int] = {}
+        for start, tokens in paths:
+            node = -1
+            nodes = []
+            for depth, token in enumerate(tokens):
+                key = (start, node, token)
+                if key not in index:
+                    index[key] = len(self.tokens)
+                    self.tokens.append(token)
+                    self.positions.append(start + depth)
+                    self.starts.append(start)
+                    parents.append(node)
+                node = index[key]
+                nodes.append(node)
+            self.nodes.append(nodes)
+        self.ancestors = np.eye(len(parents), dtype=bool)
+        for node, parent in enumerate(parents):
+            if parent >= 0:
+                self.ancestors[node] |= self.ancestors[parent]
+
+
+class CroppedContext(_RowContext):
+    """One forward pass per path; its rows are taken out, and the line's put back."""
+
+    def __init__(self, runner: Runner, capacity: int = 0) -> None:
+        super().__init__(runner, capacity)
+        self._rows: list[Rows] = []
+
+    def _run_paths(self, paths: Sequence[Path]) -> list[Tensor]:
+        self._rows = []
+        found = []
+        for start, tokens in paths:
+            line = self._cache.take(start, len(self.ids))
+            self._cache.truncate(start)
+            positions = range(start, start + len(tokens))
+            logits, _ = self._run(tokens, cache=self._cache, positions=positions)
+            self._rows.append(self._cache.take(start, start + len(tokens)))
+            self._cache.put(start, line)
+            found.append(logits)
+        return found
+
+    def _keep_path(self, index: int) -> None:
+        self._cache.put(self._paths[index].start, self._rows[index])
+        self._rows = []
+
+    def _restore_line(self) -> None:
+        self._rows = []

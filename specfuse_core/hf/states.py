@@ -1,0 +1,115 @@
+"""Contexts for models whose cache cannot be cut back row by row.
+
+- ``SnapshotContext``: copies of the whole state, for recurrent and hybrid models;
+- ``RereadContext``: no cache at all, for models whose cached decoding is itself wrong.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from specfuse_core.hf.context import Context, Path
+from specfuse_core.hf.runner import Runner
+
+__all__ = ["RereadContext", "SnapshotContext"]
+
+
+class SnapshotContext(Context):
+    """Copies of the whole state, taken where the line may have to go back to.
+
+    Args:
+        stepwise: run token by token from the state, for models whose multi-token continuation
+            is wrong.
+    """
+
+    #: States kept besides the one after the first ids (the prompt).
+    KEPT = 4
+
+    def __init__(self, runner: Runner, capacity: int = 0, *, stepwise: bool = False) -> None:
+        super().__init__(runner, capacity)
+        self._stepwise = stepwise
+        self._state: Any = None
+        self._saved: dict[int, Any] = {}
+        self._path_states: list[Any] = []
+
+    def release(self) -> None:
+        super().release()
+        self._state, self._saved, self._path_states = None, {}, []
+
+    def _run_line(self, ids: Sequence[int]) -> Tensor:
+        logits, self._state = self._advance(self._state, len(self.ids), ids)
+        return logits[-1]
+
+    def mark(self) -> None:
+        self._saved[len(self.ids)] = copy.deepcopy(self._state)
+        for old in sorted(self._saved)[1 : -self.KEPT]:
+            del self._saved[old]
+
+    def _cut(self, length: int) -> None:
+        if length == len(self.ids):
+            return
+        self._state = self._state_at(length)
+        self._saved = {at: state for at, state in self._saved.items() if at <= length}
+
+    def _run_paths(self, paths: Sequence[Path]) -> list[Tensor]:
+        self._path_states = []
+        found = []
+        for start, tokens in paths:
+            logits, state = self._advance(self._state_at(start), start, tokens)
+            self._path_states.append(state)
+            found.append(logits)
+        return found
+
+    def _keep_path(self, index: int) -> None:
+        start = self._paths[index].start
+        self._saved = {at: state for at, state in self._saved.items() if at <= start}
+        self._state = self._path_states[index]
+        self._path_states = []
+
+    def _restore_line(self) -> None:
+        self._path_states = []
+
+    def _state_at(self, length: int) -> Any:
+        """A state of its own after the line's first ``length`` ids."""
+        if length == len(self.ids):
+            return copy.deepcopy(self._state)
+        at = max((at for at in self._saved if at <= length), default=0)
+        state = copy.deepcopy(self._saved[at]) if at else None
+        if at < length:
+            _, state = self._advance(state, at, self.ids[at:length])
+        return state
+
+    def _advance(self, state: Any, at: int, ids: Sequence[int]) -> tuple[Tensor, Any]:
+        if state is None or not self._stepwise:
+            return self._run(ids, cache=state, positions=range(at, at + len(ids)))
+        rows = []
+        for i, id_ in enumerate(ids):
+            logits, state = self._run([id_], cache=state, positions=[at + i])
+            rows.append(logits)
+        return torch.cat(rows), state
+
+
+class RereadContext(Context):
+    """No cache: everything is run again each time."""
+
+    def _run_line(self, ids: Sequence[int]) -> Tensor:
+        logits, _ = self._run([*self.ids, *ids], use_cache=False, keep=1)
+        return logits[-1]
+
+    def _cut(self, length: int) -> None:
+        """Nothing is held."""
+
+    def _run_paths(self, paths: Sequence[Path]) -> list[Tensor]:
+        found = []
+        for start, tokens in paths:
+            logits, _ = self._run([*self.ids[:start], *tokens], use_cache=False, keep=len(tokens))
+            found.append(logits)
+        return found
+
+    def _keep_path(self, index: int) -> None:
+        """Nothing is held."""
