@@ -8,7 +8,7 @@ READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fmt bundled bench
+.PHONY: demo test fmt bundled readme bench
 
 # An answer that two small models write together.
 demo: $(READY)
@@ -29,6 +29,10 @@ fmt: $(READY)
 # Train the bundled models anew.
 bundled: $(READY)
 	$(BIN)/python -m training all
+
+# Write into README.md what its examples print.
+readme: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python docs/outputs.py
 
 bench: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.speed --quick
