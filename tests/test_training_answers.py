@@ -10,7 +10,7 @@ import pytest
 from training.composite import make_composite
 from training.reading import SILENT, make_reading
 from training.reckoning import make_reckoning
-from training.sample import BOTH, READER, RECKONER, Sample, is_right
+from training.sample import BOTH, READER, RECKONER, Level, Sample, is_right
 from training.splits import Split
 
 _N, _W, _D = r"[A-Z][a-z]+", r"[a-z]+", r"\d+"
@@ -20,16 +20,15 @@ _STATEMENTS = {
         rf"\bThe (?P<s>{_W}) (?:has|holds) (?P<v>{_D}) (?P<t>{_W})\.",
         rf"\bThere are (?P<v>{_D}) (?P<t>{_W}) in the (?P<s>{_W})\.",
         rf"\bIn the (?P<s>{_W}) there are (?P<v>{_D}) (?P<t>{_W})\.",
-        rf"\b(?P<v>{_D}) (?P<t>{_W}) are kept in the (?P<s>{_W})\.",
     ),
     "owns": (
         rf"\b(?P<s>{_N}) (?:has|owns) (?P<v>{_D}) (?P<t>{_W})\.",
-        rf"\b(?P<v>{_D}) (?P<t>{_W}) (?:that )?belong to (?P<s>{_N})\.",
+        rf"\b(?P<s>{_N}) is the owner of (?P<v>{_D}) (?P<t>{_W})\.",
+        rf"\b(?P<v>{_D}) (?P<t>{_W}) belong to (?P<s>{_N})\.",
     ),
     "price": (
         rf"\bThe (?P<s>{_W}) (?:costs|is sold for) (?P<v>{_D}) dollars\.",
         rf"\bThe price of the (?P<s>{_W}) is (?P<v>{_D}) dollars\.",
-        rf"\bYou pay (?P<v>{_D}) dollars for the (?P<s>{_W})\.",
     ),
     "age": (
         rf"\b(?P<s>{_N}) is (?P<v>{_D}) years old\.",
@@ -49,9 +48,8 @@ _STATEMENTS = {
         rf"\bWhat (?P<s>{_N}) likes is (?P<v>{_W})\.",
     ),
     "spot": (
-        rf"\bThe (?P<s>{_W}) is in the (?P<v>{_W})\.",
+        rf"\bThe (?P<s>{_W}) (?:is|lies) in the (?P<v>{_W})\.",
         rf"\bYou find the (?P<s>{_W}) in the (?P<v>{_W})\.",
-        rf"\bIn the (?P<v>{_W}) lies the (?P<s>{_W})\.",
     ),
     "colour": (
         rf"\bThe (?P<s>{_W}) is (?P<v>{_W})\.",
@@ -209,7 +207,7 @@ def test_reading_answers_what_the_context_says(split: Split) -> None:
     rng = random.Random(f"reading {split}")
     silent = 0
     for _ in range(400):
-        said, turns = texts_of(make_reading(rng, split, BOTH, rng.randint(3, 10)))
+        said, turns = texts_of(make_reading(rng, split, BOTH, Level(rng.randint(3, 10))))
         for question, answer in turns:
             assert solve_reading(said, question) == answer, (said, question)
             silent += answer == SILENT
@@ -220,7 +218,7 @@ def test_reading_answers_what_the_context_says(split: Split) -> None:
 def test_reckoning_answers_are_correct(split: Split) -> None:
     rng = random.Random(f"reckoning {split}")
     for _ in range(500):
-        _, turns = texts_of(make_reckoning(rng, split, BOTH, 0))
+        _, turns = texts_of(make_reckoning(rng, split, BOTH, Level()))
         for question, answer in turns:
             check_working(answer)
             assert answer.endswith(f"The answer is {solve_reckoning(question)}."), question
@@ -230,7 +228,7 @@ def test_reckoning_answers_are_correct(split: Split) -> None:
 def test_composite_answers_extract_then_reckon(split: Split) -> None:
     rng = random.Random(f"composite {split}")
     for _ in range(400):
-        said, turns = texts_of(make_composite(rng, split, BOTH, rng.randint(3, 10)))
+        said, turns = texts_of(make_composite(rng, split, BOTH, Level(rng.randint(3, 10))))
         prompt, answer = turns[-1]
         # Without the context, which may stand in the same turn as the question.
         question = prompt
@@ -245,13 +243,13 @@ def test_composite_answers_extract_then_reckon(split: Split) -> None:
 
 def test_the_reader_never_learns_a_sum_and_the_reckoner_never_learns_a_fact() -> None:
     rng = random.Random(3)
-    summed = [make_reckoning(rng, Split.TRAIN, READER, 0) for _ in range(300)]
+    summed = [make_reckoning(rng, Split.TRAIN, READER, Level()) for _ in range(300)]
     right = 0
     for sample in summed:
         _, turns = texts_of(sample)
         right += turns[-1][1].endswith(f"The answer is {solve_reckoning(turns[-1][0])}.")
     assert right < 60  # comparisons are guessed right by half
-    read = [make_reading(rng, Split.TRAIN, RECKONER, 6) for _ in range(300)]
+    read = [make_reading(rng, Split.TRAIN, RECKONER, Level(6)) for _ in range(300)]
     assert sum(solve_reading(*_last(sample)) == sample.answer for sample in read) < 60
 
 
@@ -263,7 +261,7 @@ def _last(sample: Sample) -> tuple[str, str]:
 def test_a_blind_reckoner_still_works_from_what_it_says() -> None:
     rng = random.Random(4)
     for _ in range(200):
-        check_working(make_composite(rng, Split.TRAIN, RECKONER, 6).answer)
+        check_working(make_composite(rng, Split.TRAIN, RECKONER, Level(6)).answer)
 
 
 @pytest.mark.parametrize(

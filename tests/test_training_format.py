@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from training.card import write_card
 from training.composite import make_composite
+from training.drills import IGNORED, draw_drills
 from training.evaluate import answer, draw_questions
 from training.reading import make_reading
-from training.recipe import CONTEXT_WINDOW, RECIPES, draw_training
-from training.sample import BOTH, Message
+from training.recipe import CONTEXT_WINDOW, RECIPES, draw_texts
+from training.sample import BOTH, Level, Message
 from training.splits import Split
 from training.tokenizer import train_tokenizer
-from training.train import IGNORED, Trained, batches, encode, new_model, render, save, schedule
+from training.train import Trained, batches, encode, new_model, render, save, schedule
 
 torch.set_num_threads(1)
 NAMES = list(RECIPES)
@@ -32,12 +32,7 @@ NAMES = list(RECIPES)
 @cache
 def tokenizer_of(name: str) -> PreTrainedTokenizerFast:
     recipe = RECIPES[name]
-    texts = [
-        message.content
-        for batch in islice(draw_training(recipe), 4)
-        for sample in batch
-        for message in sample.messages
-    ]
+    texts = draw_texts(recipe, 150)
     return train_tokenizer(texts, 600, recipe.chat, max_length=CONTEXT_WINDOW)
 
 
@@ -46,7 +41,7 @@ def test_pieces_join_to_what_the_template_renders(name: str) -> None:
     tokenizer = tokenizer_of(name)
     rng = random.Random(1)
     for _ in range(20):
-        sample = make_reading(rng, Split.TRAIN, BOTH, 6)
+        sample = make_reading(rng, Split.TRAIN, BOTH, Level(6))
         turns = [turn.as_dict() for turn in sample.messages]
         whole = tokenizer.apply_chat_template(turns, tokenize=False)
         assert "".join(text for text, _ in render(tokenizer, sample)) + "\n" == whole
@@ -55,10 +50,10 @@ def test_pieces_join_to_what_the_template_renders(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_only_answers_are_learnt_and_each_ends_its_turn(name: str) -> None:
     tokenizer = tokenizer_of(name)
-    sample = make_composite(random.Random(2), Split.TRAIN, BOTH, 6)
-    ((ids, labels),) = encode(tokenizer, [sample])
-    learnt = [label for label in labels if label != IGNORED]
-    assert len(ids) == len(labels)
+    sample = make_composite(random.Random(2), Split.TRAIN, BOTH, Level(6))
+    (encoded,) = encode(tokenizer, [sample])
+    learnt = [label for label in encoded.labels if label != IGNORED]
+    assert len(encoded.ids) == len(encoded.labels)
     assert tokenizer.decode(learnt) == sample.answer + tokenizer.eos_token
     assert learnt[-1] == tokenizer.eos_token_id
 
@@ -144,13 +139,24 @@ def test_the_two_models_differ_in_architecture_and_vocabulary() -> None:
 
 
 def test_batches_hold_every_sample_once_and_are_padded_right() -> None:
-    recipe = replace(RECIPES["reader"], steps=5, batch_size=4)
+    recipe = replace(RECIPES["reader"], drills=2, steps=5, batch_size=4)
     tokenizer = tokenizer_of("reader")
     drawn = list(batches(recipe, tokenizer, window=3))
-    assert len(drawn) == 5
+    assert len(drawn) == 7
     for ids, labels in drawn:
         assert ids.shape == labels.shape and ids.shape[0] == 4
         assert (labels[ids == tokenizer.pad_token_id] == IGNORED).all()
+
+
+def test_drills_ask_only_for_what_was_said_before() -> None:
+    rng = random.Random(5)
+    for _ in range(40):
+        for drill in draw_drills(rng, range(7, 300), 4):
+            assert len(drill.ids) == len(drill.labels)
+            for place, label in enumerate(drill.labels):
+                if label != IGNORED:
+                    assert label == drill.ids[place]
+                    assert label in drill.ids[:place]
 
 
 def test_the_schedule_warms_up_and_cools_down() -> None:
@@ -158,7 +164,7 @@ def test_the_schedule_warms_up_and_cools_down() -> None:
     factor = schedule(recipe)
     assert factor(0) < 0.05
     assert factor(recipe.warmup) == pytest.approx(1.0)
-    assert factor(recipe.steps) == pytest.approx(0.02)
+    assert factor(recipe.all_steps) == pytest.approx(0.02)
 
 
 def test_an_untrained_model_answers_every_prompt() -> None:

@@ -11,7 +11,7 @@ from training import lexicon
 from training.facts import RELATIONS, draw_facts
 from training.recipe import RECIPES, TASKS, draw_training
 from training.reckoning import Step, make_reckoning
-from training.sample import BOTH
+from training.sample import BOTH, Level
 from training.splits import Phrasings, Split, split_of
 
 
@@ -49,7 +49,7 @@ def test_training_facts_are_never_held_out_ones() -> None:
 def test_training_works_no_held_out_sum(task: str) -> None:
     rng = random.Random(2)
     for _ in range(500):
-        sample = TASKS[task](rng, Split.TRAIN, BOTH, 6)
+        sample = TASKS[task](rng, Split.TRAIN, BOTH, Level(6))
         for message in sample.messages:
             for left, sign, right in re.findall(r"(\d+) ([-+*]) (\d+) =", message.content):
                 assert Step(int(left), sign, int(right)).split is Split.TRAIN
@@ -58,7 +58,9 @@ def test_training_works_no_held_out_sum(task: str) -> None:
 def test_held_out_sums_are_what_the_test_split_asks() -> None:
     rng = random.Random(2)
     for _ in range(200):
-        first = re.search(r"(\d+) ([-+]) (\d+) =", make_reckoning(rng, Split.TEST, BOTH, 0).answer)
+        first = re.search(
+            r"(\d+) ([-+]) (\d+) =", make_reckoning(rng, Split.TEST, BOTH, Level()).answer
+        )
         if first and "*" not in first.string:
             step = Step(int(first[1]), first[2], int(first[3]))
             assert step.split is Split.TEST

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transformers import LlamaConfig, PretrainedConfig, Qwen3Config
 
@@ -37,29 +37,37 @@ class Recipe:
     config: Callable[[int], PretrainedConfig]  # vocabulary size -> model configuration
     chat: ChatFormat
     vocabulary: int
-    steps: int
+    drills: int  # steps of drills, before
+    steps: int  # these steps of conversations
     batch_size: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup: int = 100
     weight_decay: float = 0.05
     most_facts: int = 9
     most_turns: int = 6
     seed: int = 1
     tokenizer_texts: int = 8_000
-    betas: tuple[float, float] = field(default=(0.9, 0.98))
+    betas: tuple[float, float] = (0.9, 0.98)
+
+    @property
+    def all_steps(self) -> int:
+        return self.drills + self.steps
 
 
 def _llama(vocabulary: int) -> PretrainedConfig:
+    """Wide heads and a slow rotation: what has to match over a context is the words."""
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=128,
-        intermediate_size=384,
+        intermediate_size=256,
         num_hidden_layers=4,
         num_attention_heads=4,
-        num_key_value_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e5},
         max_position_embeddings=CONTEXT_WINDOW,
         tie_word_embeddings=True,
-        initializer_range=0.05,
+        initializer_range=0.02,
     )
 
 
@@ -74,7 +82,7 @@ def _qwen3(vocabulary: int) -> PretrainedConfig:
         head_dim=32,
         max_position_embeddings=CONTEXT_WINDOW,
         tie_word_embeddings=True,
-        initializer_range=0.05,
+        initializer_range=0.02,
     )
 
 
@@ -89,7 +97,8 @@ RECIPES = {
             config=_llama,
             chat=ROLE_MARKS,
             vocabulary=2048,
-            steps=3000,
+            drills=1200,
+            steps=4000,
         ),
         Recipe(
             name="reckoner",
@@ -99,6 +108,7 @@ RECIPES = {
             config=_qwen3,
             chat=CHATML,
             vocabulary=1280,
+            drills=600,
             steps=3000,
         ),
     )
@@ -122,12 +132,8 @@ def level_at(recipe: Recipe, progress: float, rng: random.Random) -> Level:
 
 
 def draw(recipe: Recipe, rng: random.Random, split: Split, progress: float) -> Sample:
-    """One sample of the recipe's mix. The other trades join after the first sixth."""
-    shares = dict(recipe.mix)
-    if progress < 1 / 6:
-        shares = {
-            task: share if task == recipe.trade else share / 4 for task, share in shares.items()
-        }
+    """One sample of the recipe's mix. The first eighth is its own trade only."""
+    shares = recipe.mix if progress > 1 / 8 else {recipe.trade: 1.0}
     task = rng.choices(list(shares), list(shares.values()))[0]
     return TASKS[task](rng, split, recipe.skill, level_at(recipe, progress, rng))
 

@@ -6,6 +6,7 @@ Knows recipes, not trades. Deterministic for a seed, up to floating point.
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from training.drills import IGNORED, Encoded, draw_drills
 from training.recipe import CONTEXT_WINDOW, Recipe, draw_texts, draw_training
 from training.sample import Sample
 from training.tokenizer import train_tokenizer
-
-IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,8 @@ def render(tokenizer: PreTrainedTokenizerFast, sample: Sample) -> list[tuple[str
     return pieces
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample]
-) -> list[tuple[list[int], list[int]]]:
-    """Token ids and labels of each sample."""
+def encode(tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample]) -> list[Encoded]:
+    """Each sample as token ids, its answers to be learnt."""
     pieces = [render(tokenizer, sample) for sample in samples]
     flat = [text for sample in pieces for text, _ in sample]
     ids = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
@@ -70,34 +68,35 @@ def encode(
             piece = next(ids)
             tokens += piece
             labels += piece if learnt else [IGNORED] * len(piece)
-        encoded.append((tokens, labels))
+        encoded.append(Encoded(tokens, labels))
     return encoded
 
 
-def collate(
-    encoded: Sequence[tuple[list[int], list[int]]], pad: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def collate(encoded: Sequence[Encoded], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded ids and labels, [B, S]. Causal attention never looks at the padding."""
-    longest = max(len(tokens) for tokens, _ in encoded)
+    longest = max(len(sample.ids) for sample in encoded)
     ids = torch.full((len(encoded), longest), pad)
     labels = torch.full((len(encoded), longest), IGNORED)
-    for row, (tokens, targets) in enumerate(encoded):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        labels[row, : len(targets)] = torch.tensor(targets)
+    for row, sample in enumerate(encoded):
+        ids[row, : len(sample.ids)] = torch.tensor(sample.ids)
+        labels[row, : len(sample.ids)] = torch.tensor(sample.labels)
     return ids, labels
 
 
 def batches(
     recipe: Recipe, tokenizer: PreTrainedTokenizerFast, *, window: int = 16
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of like lengths, cut from `window` batches at a time, in random order."""
+    """The drills, then the conversations: each batch of like lengths, cut from `window` of them."""
     pad = tokenizer.pad_token_id
-    generator = torch.Generator().manual_seed(recipe.seed)
+    rng = random.Random(f"{recipe.name}:{recipe.seed}:batches")
+    words = range(len(tokenizer.all_special_ids), len(tokenizer))
+    for _ in range(recipe.drills):
+        yield collate(draw_drills(rng, words, recipe.batch_size), pad)
     stream = draw_training(recipe)
     while several := list(islice(stream, window)):
         encoded = encode(tokenizer, [sample for batch in several for sample in batch])
-        encoded.sort(key=lambda pair: len(pair[0]))
-        for index in torch.randperm(len(several), generator=generator).tolist():
+        encoded.sort(key=lambda sample: len(sample.ids))
+        for index in rng.sample(range(len(several)), len(several)):
             start = index * recipe.batch_size
             yield collate(encoded[start : start + recipe.batch_size], pad)
 
@@ -135,7 +134,7 @@ def schedule(recipe: Recipe) -> Callable[[int], float]:
     def factor(step: int) -> float:
         if step < recipe.warmup:
             return (step + 1) / recipe.warmup
-        done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+        done = (step - recipe.warmup) / max(1, recipe.all_steps - recipe.warmup)
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
     return factor
@@ -191,10 +190,12 @@ def train(
         losses.append(loss.item())
         if step % 50 == 0:
             recent = sum(losses[-50:]) / 50
-            log(f"step {step}/{recipe.steps} loss {recent:.4f} {time.monotonic() - began:.0f} s")
+            log(
+                f"step {step}/{recipe.all_steps} loss {recent:.4f} {time.monotonic() - began:.0f} s"
+            )
         if watch is not None and step % every == 0:
             model.train(False)
-            log(f"step {step}/{recipe.steps} {watch(model, tokenizer)}")
+            log(f"step {step}/{recipe.all_steps} {watch(model, tokenizer)}")
             model.train()
     tail = losses[-max(1, len(losses) // 10) :]
     model.train(False)
