@@ -1,0 +1,64 @@
+"""What is shown to readers is true: the examples run, the README shows what is printed."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def run_example(name: str, capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
+    """The pairs around the bar of each line that has one."""
+    runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    lines = [line.split(" | ", 1) for line in capsys.readouterr().out.splitlines() if " | " in line]
+    return [(left.strip(), right) for left, right in lines]
+
+
+def test_generate_attributes_every_segment(capsys: pytest.CaptureFixture[str]) -> None:
+    written = run_example("generate", capsys)
+    assert len({author for author, _ in written}) > 1
+    assert "19" in written[-1][1]
+
+
+def test_compare_shows_that_only_together_they_are_right(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    *alone, (name, together) = run_example("compare", capsys)
+    assert name == "together"
+    assert len(alone) > 1
+    right = re.compile(r"\b19\b")
+    assert right.search(together)
+    assert not any(right.search(answer) for _, answer in alone)
+
+
+def test_what_the_readme_shows_is_what_is_printed() -> None:
+    filled = runpy.run_path(str(ROOT / "docs" / "outputs.py"))["filled"]
+    assert untimed(filled(README)) == untimed(README), "run: make readme"
+    program = README.split("```python\n")[1].split("```")[0]
+    assert len(program.splitlines()) == 10
+
+
+def untimed(page: str) -> str:
+    return re.sub(r" *\d+\.\d\d s", " 0.00 s", page)
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    tree = README.split("### The tree")[1].split("```")[1]
+    core = tree.split("training/")[0]
+    shown = set(re.findall(r"^  (\S+)", core, re.MULTILINE))
+    package = ROOT / "specfuse_core"
+    files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert shown == files | folders
+    for folder in re.findall(r"^(\w+/)", tree, re.MULTILINE):
+        assert (ROOT / folder).is_dir()
+
+
+def test_every_link_in_the_documentation_leads_somewhere() -> None:
+    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+            assert target.startswith("https://") or (ROOT / target).exists(), target
