@@ -33,7 +33,8 @@ class Session(Protocol):
     def verify(self, candidates: Sequence[Candidate]) -> Sequence[Verification]:
         """Score each candidate as a continuation of what was committed; the state is unchanged.
 
-        A candidate that does not fit the context window gets a verification without tokens.
+        A candidate that adds no token (the tokenizer drops its text) gets a verification without
+        tokens; so does one that does not fit the context window, with ``fits=False``.
         """
         ...
 

@@ -301,6 +301,9 @@ class FusionEngine:
                     return
                 tokens = min(self.config.segment_tokens, budget.left, ensemble.room)
                 played = ensemble.play(tokens)
+                if played is None:
+                    yield last(stops.flush(), "context")
+                    return
                 text = budget.take(played.candidate.text)
                 shown, stopped = stops.feed(text)
                 finish: FinishReason | None = None

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
 from specfuse_core.backend import Session
 from specfuse_core.config import FusionConfig
+from specfuse_core.errors import NoVerificationError
 from specfuse_core.exits import leaving, shares
 from specfuse_core.scoring import score_row
-from specfuse_core.types import Candidate, ModelUsage, Round
+from specfuse_core.types import Candidate, ModelUsage, Round, Verification
 from specfuse_core.voting import feedback, vote, winner
 
 __all__ = ["Ensemble", "Member"]
@@ -84,8 +85,8 @@ class Ensemble:
         """Tokens that still fit the fullest active session."""
         return min(member.session.room for member in self.active)
 
-    def play(self, max_tokens: int) -> Round:
-        """One round, up to the commit.
+    def play(self, max_tokens: int) -> Round | None:
+        """One round, up to the commit; None if no candidate fits any verifier's context window.
 
         Args:
             max_tokens: what each drafter may decode, in its own tokens.
@@ -100,11 +101,22 @@ class Ensemble:
         started = time.perf_counter()
         candidates = self._draft(drafters, max_tokens)
         drafted = time.perf_counter()
-        scores = self._verify(verifiers, candidates)
+        rows = self._verify(verifiers, candidates)
+        heard = self._heard(verifiers, drafters, candidates, rows)
+        if not any(found.logprobs for row in heard for found in row):
+            if not all(found.fits for row in heard for found in row):
+                return None
+            # What was drafted has no token for any voter: nobody has anything more to say.
+            candidates = [Candidate("", ends=True)] * len(drafters)
+            rows = self._verify(verifiers, candidates)
+            heard = self._heard(verifiers, drafters, candidates, rows)
         verified = time.perf_counter()
+        scores = self._score(candidates, rows)
         self._learn(verifiers, drafters, scores)
         weights = tuple(member.weight for member in verifiers)
         votes = self._vote(verifiers, drafters, scores)
+        if all(vote is None for vote in votes):
+            raise NoVerificationError(_why_void(verifiers, heard))
         best = winner(votes, [member.weight for member in drafters])
         for member in active:
             member.rounds += 1
@@ -138,12 +150,32 @@ class Ensemble:
 
     def _verify(
         self, verifiers: Sequence[Member], candidates: Sequence[Candidate]
-    ) -> list[list[float | None]]:
+    ) -> list[dict[Candidate, Verification]]:
         distinct = list(dict.fromkeys(candidates))
         rows = self._each(verifiers, lambda member: member.session.verify(distinct))
-        column = [distinct.index(candidate) for candidate in candidates]
-        scored = [score_row(row, self._config.score_mode) for row in rows]
-        return [[row[c] for c in column] for row in scored]
+        return [dict(zip(distinct, row, strict=True)) for row in rows]
+
+    def _heard(
+        self,
+        verifiers: Sequence[Member],
+        drafters: Sequence[Member],
+        candidates: Sequence[Candidate],
+        rows: Sequence[Mapping[Candidate, Verification]],
+    ) -> list[list[Verification]]:
+        """What counts of each verifier's row in the vote. ``[V][<= D]``"""
+        own = self._self_vote(verifiers, drafters)
+        drafted = list(zip(drafters, candidates, strict=True))
+        return [
+            [row[candidate] for drafter, candidate in drafted if own or drafter is not verifier]
+            for verifier, row in zip(verifiers, rows, strict=True)
+        ]
+
+    def _score(
+        self, candidates: Sequence[Candidate], rows: Sequence[Mapping[Candidate, Verification]]
+    ) -> list[list[float | None]]:
+        mode = self._config.score_mode
+        scored = [dict(zip(row, score_row([*row.values()], mode), strict=True)) for row in rows]
+        return [[scores[candidate] for candidate in candidates] for scores in scored]
 
     def _learn(
         self,
@@ -170,15 +202,17 @@ class Ensemble:
         drafters: Sequence[Member],
         scores: Sequence[Sequence[float | None]],
     ) -> list[float | None]:
-        # One voter that is also the only drafter has nobody else to vote for it.
-        alone = len(verifiers) == len(drafters) == 1
         return vote(
             scores,
             [member.weight for member in verifiers],
             [member.name for member in verifiers],
             [member.name for member in drafters],
-            self_vote=self._config.self_vote or alone,
+            self_vote=self._self_vote(verifiers, drafters),
         )
+
+    def _self_vote(self, verifiers: Sequence[Member], drafters: Sequence[Member]) -> bool:
+        # One voter that is also the only drafter has nobody else to vote for it.
+        return self._config.self_vote or len(verifiers) == len(drafters) == 1
 
     def _exit(self, drafters: Sequence[Member], votes: Sequence[float | None]) -> tuple[str, ...]:
         current = shares({member.name: v for member, v in zip(drafters, votes, strict=True)})
@@ -228,3 +262,19 @@ class Ensemble:
         # All must have ended before an error goes up, since its handler closes the sessions.
         wait(jobs)
         return [job.result() for job in jobs]
+
+
+def _why_void(verifiers: Sequence[Member], heard: Sequence[Sequence[Verification]]) -> str:
+    """What kept each verifier from voting, and what to do."""
+    causes = []
+    for member, row in zip(verifiers, heard, strict=True):
+        if any(found.logprobs for found in row):
+            causes.append(f"{member.name!r} gave NaN or infinite values")
+        if not all(found.fits for found in row):
+            causes.append(f"the context window of {member.name!r} is too small for them")
+        if any(found.fits and not found.logprobs for found in row):
+            causes.append(f"the tokenizer of {member.name!r} drops their text")
+    return (
+        f"no verifier could score any candidate: {'; '.join(causes)}. Check the dtype of a model "
+        "whose values are broken, or leave it out."
+    )

@@ -116,7 +116,7 @@ class ScriptedSession:
         row = []
         for candidate in candidates:
             if len(_tokens(candidate.text)) > self.room:
-                row.append(Verification(()))
+                row.append(Verification((), fits=False))
                 continue
             self._spend(verified=len(_tokens(candidate.text)))
             score = self._backend.scorer

@@ -212,11 +212,14 @@ class Verification:
 
     Args:
         logprobs: natural log-probability of each token, under the model's own distribution.
+            Empty where the candidate adds no token, or does not fit.
         logits: raw logit of each token; empty where the backend has none.
+        fits: whether the candidate fits the verifier's context window.
     """
 
     logprobs: tuple[float, ...]
     logits: tuple[float, ...] = ()
+    fits: bool = True
 
 
 @dataclass(frozen=True, slots=True)

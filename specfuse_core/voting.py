@@ -63,10 +63,7 @@ def winner(votes: Sequence[float | None], weights: Sequence[float]) -> int:
     """
     standing = [(vote, weights[d], -d) for d, vote in enumerate(votes) if vote is not None]
     if not standing:
-        raise NoVerificationError(
-            "no verifier could score any candidate (NaN or infinite values): check the weights' "
-            "dtype, or leave out the broken model."
-        )
+        raise NoVerificationError("no verifier could score any candidate.")
     return -max(standing)[2]
 
 

@@ -201,7 +201,7 @@ class NaiveSession:
         for candidate in candidates:
             whole = self._full(self._text + candidate.text)
             if len(whole) + candidate.ends > self._backend.context_window:
-                row.append(Verification(()))
+                row.append(Verification((), fits=False))
                 continue
             first = 0
             while first < min(len(ids), len(whole)) and ids[first] == whole[first]:

@@ -32,7 +32,15 @@ from specfuse_core.errors import (
 )
 from specfuse_core.fusion import FusionEngine
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
-from specfuse_core.types import Candidate, Generation, Message, Request, Round, Segment
+from specfuse_core.types import (
+    Candidate,
+    Generation,
+    Message,
+    Request,
+    Round,
+    Segment,
+    Verification,
+)
 
 invariant = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 
@@ -223,6 +231,50 @@ def test_context_when_a_session_is_full() -> None:
     assert segments[-1].round is None
     assert segments[-1].author is None
     assert fused.context_window == 6
+
+
+class Special(ScriptedBackend):
+    """A backend with a session of its own kind."""
+
+    def __init__(self, name: str, kind: type[ScriptedSession], **options: Any) -> None:
+        super().__init__(name, CAT, **options)
+        self.kind = kind
+
+    def start(self, request: Request) -> ScriptedSession:
+        self.sessions.append(self.kind(self, request, 2))
+        return self.sessions[-1]
+
+
+def test_context_when_what_was_drafted_fits_no_verifier() -> None:
+    class Full(ScriptedSession):
+        def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
+            fits = not self.response
+            return [Verification((-1.0,) * fits, fits=fits) for _ in candidates]
+
+    fused = engine(
+        ScriptedBackend("a", CAT),
+        Special("b", Full),
+        drafters=["a"],
+        verifiers=["b"],
+        segment_tokens=3,
+    )
+    generation = fused.generate("q")
+    assert (generation.text, generation.finish_reason) == ("the cat", "context")
+    assert generation.segments[-1].round is None
+    assert [model.rounds for model in generation.usage.models] == [1, 1]
+
+
+def test_stop_when_no_verifier_has_a_token_for_what_was_drafted() -> None:
+    class Blank(ScriptedSession):
+        def draft(self, max_tokens: int) -> Candidate:
+            return Candidate("\n\n" if self.response else "one")
+
+    def deaf(response: str, candidate: Candidate) -> list[float]:
+        return [0.5] * (bool(candidate.text.strip()) + candidate.ends)
+
+    generation = engine(Special("a", Blank, scorer=deaf)).generate("q", stop="one more")
+    assert (generation.text, generation.finish_reason) == ("one", "stop")
+    assert generation.rounds[-1].candidate == Candidate("", True)
 
 
 def test_the_context_of_a_model_that_left_limits_nothing() -> None:

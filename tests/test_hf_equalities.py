@@ -128,6 +128,33 @@ def test_copies_of_one_model_draw_differently_and_as_the_naive_engine_does(seed:
     assert any(len(set(played.candidates)) > 1 for played in answer.rounds)
 
 
+class _Writes:
+    """Draws the ids of a text, and then one id for ever."""
+
+    def __init__(self, ids: list[int], then: int, start: int) -> None:
+        self._ids, self._then, self._start = ids, then, start
+
+    def choose(self, logits: torch.Tensor, position: int, context: list[int]) -> int:
+        at = position - self._start
+        return self._ids[at] if at < len(self._ids) else self._then
+
+
+@pytest.mark.parametrize("verifiers", [["b"], ["b", "c"]])
+def test_text_that_every_verifier_drops_ends_the_answer_as_the_naive_engine_does(
+    verifiers: list[str],
+) -> None:
+    members = [("llama", "bytelevel"), ("gpt2", "wordpiece"), ("bloom", "wordpiece")]
+    fused = engine(members, FusionConfig(segment_tokens=3), drafters=["a"], verifiers=verifiers)
+    first = fused.backends[0]
+    prompt = len(first.template.prompt([Message("user", QUESTION)]).ids)
+    encode = first.template.codec.encode
+    written, newline = encode("The hall has 12 lamps.").ids, encode("a\n").ids[-1]
+    first._chooser = lambda request: _Writes(written, newline, prompt)
+    answer = assert_same_answer(fused, QUESTION, max_new_tokens=60)
+    assert (answer.text.rstrip(), answer.finish_reason) == ("The hall has 12 lamps.", "stop")
+    assert answer.rounds[-1].candidate == Candidate("", True)
+
+
 def test_all_sampling_parameters_together_equal_the_naive_engine() -> None:
     members = [("qwen2", "sentencepiece"), ("phi", "wordpiece")]
     assert_same_answer(

@@ -245,8 +245,67 @@ def test_a_broken_verifier_voids_its_row_and_not_the_round(mode: str) -> None:
 @pytest.mark.parametrize("config", [NO_EXIT, FusionConfig(method="specem")])
 def test_no_sound_verifier_is_an_error(config: FusionConfig) -> None:
     broken = Ensemble([nan_member("a", "x x1"), nan_member("b", "y y1")], config)
-    with pytest.raises(NoVerificationError):
+    with pytest.raises(NoVerificationError, match="'a' gave NaN or infinite values; 'b' gave NaN"):
         broken.play(1)
+
+
+def deaf(name: str, **options: int) -> ScriptedBackend:
+    """A model whose tokenizer drops white space; it has a token for an end, though."""
+
+    def scorer(response: str, candidate: Candidate) -> list[float]:
+        return [0.5] * (bool(candidate.text.strip()) + candidate.ends)
+
+    return ScriptedBackend(name, "none", scorer=scorer, **options)
+
+
+def writing(text: str, backend: ScriptedBackend, role: str = "both") -> Member:
+    """``backend`` as a member that drafts ``text``."""
+    made = member(backend, role)
+    made.session.draft = lambda max_tokens: Candidate(text)  # type: ignore[method-assign]
+    return made
+
+
+@pytest.mark.parametrize("config", [NO_EXIT, FusionConfig(method="specem")])
+def test_drafts_that_have_no_token_for_any_verifier_end_the_answer(config: FusionConfig) -> None:
+    both = Ensemble([writing("\n\n", deaf("a")), writing("\t", deaf("b"))], config)
+    played = both.play(1)
+    assert played.candidates == (Candidate("", True),) * 2
+    assert None not in played.votes
+
+
+def test_drafts_that_one_verifier_has_tokens_for_go_on() -> None:
+    both = Ensemble([writing("\n", judge("a", "")), member(deaf("b"), "verifies")], NO_EXIT)
+    played = both.play(1)
+    assert played.candidates == (Candidate("\n"),)
+    assert played.scores == (pytest.approx((0.01,)), (None,))
+
+
+def test_a_model_that_may_not_vote_for_its_own_draft_does_not_keep_it_alive() -> None:
+    both = [writing("\n", judge("a", "")), member(deaf("b"), "verifies")]
+    played = Ensemble(both, FusionConfig(self_vote=False)).play(1)
+    assert played.candidates == (Candidate("", True),)
+
+
+def test_candidates_that_fit_no_verifier_make_no_round() -> None:
+    a, b = judge("a", "one two three"), deaf("b", context_window=4)
+    both = Ensemble([member(a, "drafts"), member(b, "verifies")], NO_EXIT)
+    assert both.play(3) is None
+    assert both.play(1).candidate == Candidate("one")
+
+
+def test_the_error_names_what_kept_each_verifier_from_voting() -> None:
+    def message(text: str, other: ScriptedBackend) -> str:
+        broken = nan_member("b", "none")
+        broken.drafts = False
+        members = [writing(text, judge("a", ""), "drafts"), broken, member(other, "verifies")]
+        with pytest.raises(NoVerificationError) as caught:
+            Ensemble(members, NO_EXIT).play(3)
+        return str(caught.value)
+
+    lost = message("\n", deaf("c"))
+    assert "'b' gave NaN or infinite values; the tokenizer of 'c' drops their text." in lost
+    assert lost.endswith("or leave it out.")
+    assert "the context window of 'c' is too small" in message("1 2 3", deaf("c", context_window=4))
 
 
 LONG = " ".join(["x"] * 20)

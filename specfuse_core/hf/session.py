@@ -112,7 +112,7 @@ class LocalSession:
         self._spend(verified=sum(len(path.tokens) for path in self._paths))
         known = dict(zip(self._paths, logits, strict=True))
         return [
-            Verification(())
+            Verification((), fits=False)
             if path is None
             else self._verification(len(_shared(ids, whole)), whole, candidate.ends, path, known)
             for candidate, whole, path in zip(candidates, wholes, found, strict=True)
