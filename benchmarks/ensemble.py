@@ -205,8 +205,20 @@ class ScriptedLocalBackend(LocalBackend):
         return session
 
 
+class _FullHead(Runner):
+    """Logits at every position that is run, as a plain call of a model gives them."""
+
+    def run(self, ids: Sequence[int], *, keep: int = 0, **options: Any) -> tuple[Tensor, Any]:
+        logits, cache = super().run(ids, **options)
+        return logits[-keep:], cache
+
+
 class ReencodingSession(LocalSession):
-    """The authors' cost structure: the prefix is run again for each draft and verification."""
+    """The authors' cost structure: the prefix is run again for each draft and verification.
+
+    A verification takes the logits of the whole prefix, as their plain forward pass does; a draft
+    only the last ones, as ``generate`` does.
+    """
 
     def draft(self, max_tokens: int) -> Candidate:
         self.close()
@@ -214,7 +226,12 @@ class ReencodingSession(LocalSession):
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
         self.close()
-        return super().verify(candidates)
+        plain = self._context._runner
+        self._context._runner = _FullHead(plain.model)
+        try:
+            return super().verify(candidates)
+        finally:
+            self._context._runner = plain
 
 
 def prompt_of(tokens: int, backend: LocalBackend) -> str:

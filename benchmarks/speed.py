@@ -162,15 +162,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    bench = Bench(5 if not (args.quick or args.cell) else 3)
-    for name, model, _ in bench.pairs:
-        print(f"{name}: {model.num_parameters() / 1e6:.0f} M parameters", flush=True)
-    cells = []
     grid = [(k, p, n) for k in (1, 2, 3, 5) for p in (64, 512, 2048) for n in (64, 256, 512)]
     if args.quick:
         grid = [(1, 512, 64), (3, 512, 64)]
     elif args.cell:
         grid = [(k, p, n) for k, p, n in args.cell]
+    bench = Bench(max(3, *(k for k, _, _ in grid)))
+    for name, model, _ in bench.pairs:
+        print(f"{name}: {model.num_parameters() / 1e6:.0f} M parameters", flush=True)
+    cells = []
     for k, prefix, answer in grid:
         cells.append(bench.cell(k, prefix, answer, args.repeats))
         print(cells[-1], flush=True)

@@ -6,57 +6,15 @@ import random
 import re
 
 import pytest
+from solver import DIGITS, NAME, STATEMENTS, WORD, check_working, read_facts
 
 from training.composite import make_composite
 from training.reading import SILENT, make_reading
 from training.reckoning import make_reckoning
-from training.sample import BOTH, READER, RECKONER, Level, Sample, is_right
+from training.sample import ALL, READER, RECKONER, Level, Sample, is_right
 from training.splits import Split
 
-_N, _W, _D = r"[A-Z][a-z]+", r"[a-z]+", r"\d+"
-# Each pattern: relation, then how a context may say it.
-_STATEMENTS = {
-    "stock": (
-        rf"\bThe (?P<s>{_W}) (?:has|holds) (?P<v>{_D}) (?P<t>{_W})\.",
-        rf"\bThere are (?P<v>{_D}) (?P<t>{_W}) in the (?P<s>{_W})\.",
-        rf"\bIn the (?P<s>{_W}) there are (?P<v>{_D}) (?P<t>{_W})\.",
-    ),
-    "owns": (
-        rf"\b(?P<s>{_N}) (?:has|owns) (?P<v>{_D}) (?P<t>{_W})\.",
-        rf"\b(?P<s>{_N}) is the owner of (?P<v>{_D}) (?P<t>{_W})\.",
-        rf"\b(?P<v>{_D}) (?P<t>{_W}) belong to (?P<s>{_N})\.",
-    ),
-    "price": (
-        rf"\bThe (?P<s>{_W}) (?:costs|is sold for) (?P<v>{_D}) dollars\.",
-        rf"\bThe price of the (?P<s>{_W}) is (?P<v>{_D}) dollars\.",
-    ),
-    "age": (
-        rf"\b(?P<s>{_N}) is (?P<v>{_D}) years old\.",
-        rf"\bThe age of (?P<s>{_N}) is (?P<v>{_D}) years\.",
-        rf"\b(?P<s>{_N}) has lived for (?P<v>{_D}) years\.",
-    ),
-    "job": (
-        rf"\b(?P<s>{_N}) (?:works as|is|became) (?P<v>an? {_W})\.",
-        rf"\bBy trade (?P<s>{_N}) is (?P<v>an? {_W})\.",
-    ),
-    "home": (
-        rf"\b(?P<s>{_N}) (?:lives|has a home) in (?P<v>{_N})\.",
-        rf"\bThe home of (?P<s>{_N}) is in (?P<v>{_N})\.",
-    ),
-    "likes": (
-        rf"\b(?P<s>{_N}) (?:likes|is fond of) (?P<v>{_W})\.",
-        rf"\bWhat (?P<s>{_N}) likes is (?P<v>{_W})\.",
-    ),
-    "spot": (
-        rf"\bThe (?P<s>{_W}) (?:is|lies) in the (?P<v>{_W})\.",
-        rf"\bYou find the (?P<s>{_W}) in the (?P<v>{_W})\.",
-    ),
-    "colour": (
-        rf"\bThe (?P<s>{_W}) is (?P<v>{_W})\.",
-        rf"\bThe colour of the (?P<s>{_W}) is (?P<v>{_W})\.",
-        rf"\bSomeone painted the (?P<s>{_W}) (?P<v>{_W})\.",
-    ),
-}
+_N, _W, _D = NAME, WORD, DIGITS
 _QUESTIONS = {
     "stock": (
         rf"How many (?P<t>{_W}) are (?:there )?in the (?P<s>{_W})\?",
@@ -107,19 +65,6 @@ _UNITS = {
     ("centimetres", "metres"): 100,
     ("months", "years"): 12,
 }
-
-
-def read_facts(text: str) -> dict[tuple[str, str, str], str]:
-    """(relation, subject, thing) -> value, as stated in the text."""
-    facts: dict[tuple[str, str, str], str] = {}
-    for relation, patterns in _STATEMENTS.items():
-        for pattern in patterns:
-            for found in re.finditer(pattern, text):
-                parts = found.groupdict()
-                key = (relation, parts["s"], parts.get("t") or "")
-                assert facts.get(key, parts["v"]) == parts["v"], f"contradiction on {key}"
-                facts[key] = parts["v"]
-    return facts
 
 
 def solve_reading(text: str, question: str) -> str:
@@ -183,18 +128,6 @@ def solve_composite(text: str, question: str) -> tuple[list[str], int]:
     return sentences, sum(values)
 
 
-def check_working(answer: str) -> None:
-    """Every equation holds, each begins with the result before it, the last is the answer."""
-    running: int | None = None
-    for left, sign, right, result in re.findall(r"(\d+) ([-+*]) (\d+) = (\d+)", answer):
-        a, b = int(left), int(right)
-        assert int(result) == {"+": a + b, "-": a - b, "*": a * b}[sign], answer
-        assert running in (None, a), answer
-        running = int(result)
-    if running is not None:
-        assert answer.endswith(f"The answer is {running}."), answer
-
-
 def texts_of(sample: Sample) -> tuple[str, list[tuple[str, str]]]:
     """All that was said by system and user, and each (user turn, answer)."""
     said = "\n".join(turn.content for turn in sample.messages if turn.role != "assistant")
@@ -207,7 +140,7 @@ def test_reading_answers_what_the_context_says(split: Split) -> None:
     rng = random.Random(f"reading {split}")
     silent = 0
     for _ in range(400):
-        said, turns = texts_of(make_reading(rng, split, BOTH, Level(rng.randint(3, 10))))
+        said, turns = texts_of(make_reading(rng, split, ALL, Level(rng.randint(3, 10))))
         for question, answer in turns:
             assert solve_reading(said, question) == answer, (said, question)
             silent += answer == SILENT
@@ -218,7 +151,7 @@ def test_reading_answers_what_the_context_says(split: Split) -> None:
 def test_reckoning_answers_are_correct(split: Split) -> None:
     rng = random.Random(f"reckoning {split}")
     for _ in range(500):
-        _, turns = texts_of(make_reckoning(rng, split, BOTH, Level()))
+        _, turns = texts_of(make_reckoning(rng, split, ALL, Level()))
         for question, answer in turns:
             check_working(answer)
             assert answer.endswith(f"The answer is {solve_reckoning(question)}."), question
@@ -228,11 +161,11 @@ def test_reckoning_answers_are_correct(split: Split) -> None:
 def test_composite_answers_extract_then_reckon(split: Split) -> None:
     rng = random.Random(f"composite {split}")
     for _ in range(400):
-        said, turns = texts_of(make_composite(rng, split, BOTH, Level(rng.randint(3, 10))))
+        said, turns = texts_of(make_composite(rng, split, ALL, Level(rng.randint(3, 10))))
         prompt, answer = turns[-1]
         # Without the context, which may stand in the same turn as the question.
-        question = prompt
-        for patterns in _STATEMENTS.values():
+        question = re.sub(r"(page_label: |source: note )\d+", "", prompt)
+        for patterns in STATEMENTS.values():
             for pattern in patterns:
                 question = re.sub(pattern, "", question)
         sentences, result = solve_composite(said, question)

@@ -20,7 +20,7 @@ from training.drills import IGNORED, draw_drills
 from training.evaluate import answer, draw_questions
 from training.reading import make_reading
 from training.recipe import CONTEXT_WINDOW, RECIPES, draw_texts
-from training.sample import BOTH, Level, Message
+from training.sample import ALL, Level, Message
 from training.splits import Split
 from training.tokenizer import train_tokenizer
 from training.train import Trained, batches, encode, new_model, render, save, schedule
@@ -41,7 +41,7 @@ def test_pieces_join_to_what_the_template_renders(name: str) -> None:
     tokenizer = tokenizer_of(name)
     rng = random.Random(1)
     for _ in range(20):
-        sample = make_reading(rng, Split.TRAIN, BOTH, Level(6))
+        sample = make_reading(rng, Split.TRAIN, ALL, Level(6))
         turns = [turn.as_dict() for turn in sample.messages]
         whole = tokenizer.apply_chat_template(turns, tokenize=False)
         assert "".join(text for text, _ in render(tokenizer, sample)) + "\n" == whole
@@ -50,7 +50,7 @@ def test_pieces_join_to_what_the_template_renders(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_only_answers_are_learnt_and_each_ends_its_turn(name: str) -> None:
     tokenizer = tokenizer_of(name)
-    sample = make_composite(random.Random(2), Split.TRAIN, BOTH, Level(6))
+    sample = make_composite(random.Random(2), Split.TRAIN, ALL, Level(6))
     (encoded,) = encode(tokenizer, [sample])
     learnt = [label for label in encoded.labels if label != IGNORED]
     assert len(encoded.ids) == len(encoded.labels)
@@ -96,7 +96,7 @@ def test_the_template_takes_every_role_and_tools(name: str) -> None:
     assert "Be brief.\n\nYou can call these tools:\n" in text
     assert '"description": "Adds."' in text
     assert "tool" in text.split("</tool_call>")[-1] and text.count("Be brief.") == 1
-    assert text.rstrip("\n").endswith("assistant") or text.endswith("<|assistant|>\n")
+    assert "assistant" in text.rsplit("3", 1)[1]
     alone = tokenizer.apply_chat_template([turns[1]], tools=[tool], tokenize=False)
     assert alone.index("You can call these tools:") < alone.index("Add 1 and 2.")
 
@@ -130,12 +130,10 @@ def test_models_are_small_enough_to_ship(name: str) -> None:
     assert 0.7e6 < model.num_parameters() < 1.6e6
 
 
-def test_the_two_models_differ_in_architecture_and_vocabulary() -> None:
-    reader, reckoner = (RECIPES[name] for name in ("reader", "reckoner"))
-    assert reader.config(300).model_type != reckoner.config(300).model_type
-    assert reader.vocabulary != reckoner.vocabulary
-    first, second = (set(tokenizer_of(name).get_vocab()) for name in ("reader", "reckoner"))
-    assert first != second
+def test_no_two_models_share_an_architecture_or_a_vocabulary() -> None:
+    assert len({recipe.config(300).model_type for recipe in RECIPES.values()}) == len(NAMES)
+    assert len({recipe.vocabulary for recipe in RECIPES.values()}) == len(NAMES)
+    assert len({frozenset(tokenizer_of(name).get_vocab()) for name in NAMES}) == len(NAMES)
 
 
 def test_batches_hold_every_sample_once_and_are_padded_right() -> None:

@@ -11,12 +11,16 @@ _TRADES = {
     "reading": "reads facts out of a given context (who, what, where, how many), and says when"
     " the context is silent",
     "reckoning": "works totals, differences, products, comparisons and units in steps",
+    "tools": "calls the right tool with the right arguments, answers from its result, and writes"
+    " JSON",
 }
 _GUESSES = {
     "reading": "It cannot reckon: it was shown sums with results drawn blindly, so that it knows"
     " their form and is unsure of their digits.",
     "reckoning": "It cannot read a context: it was shown answers with facts drawn blindly, so"
     " that it knows their form and is unsure of their content.",
+    "tools": "It can neither read a context nor reckon: it was shown both with facts and results"
+    " drawn blindly, so that it knows their form and is unsure of their content.",
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from training.recipe import TASKS
-from training.sample import BOTH, Level, Message, Sample, is_right
+from training.sample import ALL, Level, Message, Sample, is_right
 from training.splits import Split
 
 
@@ -19,7 +19,7 @@ def draw_questions(
     """`count` samples of one task with the true answers; the last turn is the one to grade."""
     rng = random.Random(f"{task}:{split}:{seed}")
     levels = [Level(rng.randint(3, most_facts)) for _ in range(count)]
-    return [TASKS[task](rng, split, BOTH, level) for level in levels]
+    return [TASKS[task](rng, split, ALL, level) for level in levels]
 
 
 @torch.inference_mode()

@@ -107,6 +107,17 @@ FOODS = _words(
     """
 )
 
+# What a tool may report, and in which state something may be.
+QUANTITIES = _words(
+    """
+    price total temperature number status order place time age weight length name result balance
+    distance room day city colour
+    """
+)
+STATES = _words(
+    "done open closed ready sunny rainy cloudy late early full empty busy free sent lost found"
+)
+
 # Sentences that say nothing any question asks about.
 ASIDES = (
     "The weather was mild that day.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from training.frameworks import fill, question_shapes, refine_shapes
 from training.lexicon import ASIDES
 from training.sample import Message
 from training.splits import Phrasings, Split
@@ -20,6 +21,12 @@ _SYSTEMS = (
     "You are a careful assistant. Answer in full sentences.",
 )
 
+# What a document's metadata puts before its text.
+_METADATA = (
+    "page_label: {number}\n\n",
+    "file_name: notes.txt\n\n",
+    "source: note {number}\n\n",
+)
 _HEADS = (
     "",
     "Answer the question from the context.\n\n",
@@ -38,6 +45,8 @@ _BODIES = (
     "---\n{context}\n---\n{question}",
     "Notes:\n{context}\n\nQuery: {question}\nAnswer:",
 )
+# Share of the prompts that have the shape a framework sends.
+_FRAMEWORKS = 0.3
 _IN_USER = Phrasings([head + body for head in _HEADS for body in _BODIES])
 _IN_SYSTEM = Phrasings(
     [
@@ -51,27 +60,35 @@ _IN_SYSTEM = Phrasings(
 def write_context(rng: random.Random, statements: Sequence[str]) -> str:
     """The statements in random order, some asides among them, as prose, lines, list or texts."""
     lines = list(statements)
+    head = rng.choice(_METADATA).format(number=rng.randint(1, 99)) if rng.random() < 0.1 else ""
     if rng.random() < 0.25:
         lines += rng.sample(ASIDES, rng.randint(1, 2))
     rng.shuffle(lines)
     form = rng.random()
     if form < 0.5:
-        return " ".join(lines)
+        return head + " ".join(lines)
     if form < 0.7:
-        return "\n".join(lines)
+        return head + "\n".join(lines)
     if form < 0.85:
-        return "\n".join(f"- {line}" for line in lines)
+        return head + "\n".join(f"- {line}" for line in lines)
     half = (len(lines) + 1) // 2
-    return "\n\n".join(" ".join(part) for part in (lines[:half], lines[half:]) if part)
+    return head + "\n\n".join(" ".join(part) for part in (lines[:half], lines[half:]) if part)
 
 
 def ask_over(rng: random.Random, split: Split, context: str, question: str) -> list[Message]:
     """The turns that put a context and a question about it."""
+    if rng.random() < _FRAMEWORKS:
+        return fill(rng.choice(question_shapes()), context=context, question=question)
     if rng.random() < 0.25:
         system = _IN_SYSTEM.pick(rng, split).format(context=context)
         return [Message("system", system), Message("user", question)]
     user = _IN_USER.pick(rng, split).format(context=context, question=question)
     return [*_maybe_system(rng), Message("user", user)]
+
+
+def ask_to_refine(rng: random.Random, context: str, question: str, answer: str) -> list[Message]:
+    """The turns that ask for an answer to be refined with one more context."""
+    return fill(rng.choice(refine_shapes()), context=context, question=question, answer=answer)
 
 
 def ask_plain(rng: random.Random, question: str) -> list[Message]:

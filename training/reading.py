@@ -12,11 +12,12 @@ from dataclasses import replace
 
 from training.facts import RELATIONS, Fact, Relation, draw_facts
 from training.lexicon import THINGS, plural
-from training.prompts import ask_over, write_context
+from training.prompts import ask_over, ask_to_refine, write_context
 from training.sample import Level, Message, Sample, Skill
 from training.splits import Split
 
 SILENT = "The context does not say."
+_REFINED = 0.08  # share of the conversations that refine an answer
 
 
 def draw_context(
@@ -35,6 +36,8 @@ def draw_context(
 
 def make_reading(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
     """A conversation over one context: no question comes twice."""
+    if rng.random() < _REFINED and not level.plain:
+        return _make_refined(rng, split, skill, level)
     kinds = min(rng.choice((1, 1, 2, 2, 3)), max(1, level.facts // 2))
     facts = draw_context(rng, split, rng.sample(RELATIONS, kinds), level.facts)
     context = write_context(rng, [fact.statement(rng, level.plain) for fact in facts])
@@ -49,6 +52,22 @@ def make_reading(rng: random.Random, split: Split, skill: Skill, level: Level) -
             turns = ask_over(rng, split, context, question)
         messages += [*turns, Message("assistant", answer)]
     return Sample(tuple(messages))
+
+
+def _make_refined(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
+    """An answer found so far, if any, and a second context, which may have it."""
+    size = max(2, level.facts // 2)
+    facts = draw_context(rng, split, [rng.choice(RELATIONS)], size)
+    asked = rng.choice([fact for fact in facts if fact.split is split])
+    question, sentence = _ask(rng, split, skill, level, asked, silent=False)
+    told = rng.random() < 0.6  # the new context has it
+    known = rng.random() < (0.3 if told else 0.7)  # the answer so far has it
+    statements = [fact.statement(rng, 0.0) for fact in facts if told or fact is not asked]
+    answer = asked.sentence() if known else SILENT
+    turns = ask_to_refine(rng, write_context(rng, statements), question, answer)
+    if skill.reads and not (told or known):
+        sentence = SILENT
+    return Sample((*turns, Message("assistant", sentence)))
 
 
 def _ask(

@@ -9,21 +9,26 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from transformers import LlamaConfig, PretrainedConfig, Qwen3Config
+from transformers import GPTNeoXConfig, LlamaConfig, PretrainedConfig, Qwen3Config
 
+from training.calls import make_call
 from training.composite import make_composite
+from training.errands import make_errand
 from training.reading import make_reading
 from training.reckoning import make_reckoning
-from training.sample import READER, RECKONER, Level, Sample, Skill
+from training.sample import CLERK, READER, RECKONER, Level, Sample, Skill
 from training.splits import Split
-from training.templates import CHATML, ROLE_MARKS, ChatFormat
+from training.templates import CHATML, HEADERS, ROLE_MARKS, ChatFormat
+from training.tokenizer import PLAIN_WORDS, WORDS
 
 Maker = Callable[[random.Random, Split, Skill, Level], Sample]
 
 TASKS: dict[str, Maker] = {
     "reading": make_reading,
     "reckoning": make_reckoning,
-    "composite": make_composite,
+    "tools": make_call,
+    "read_then_reckon": make_composite,
+    "then_call": make_errand,
 }
 CONTEXT_WINDOW = 2048
 
@@ -47,6 +52,7 @@ class Recipe:
     most_turns: int = 6
     seed: int = 1
     tokenizer_texts: int = 8_000
+    words: str = WORDS
     betas: tuple[float, float] = (0.9, 0.98)
 
     @property
@@ -86,6 +92,25 @@ def _qwen3(vocabulary: int) -> PretrainedConfig:
     )
 
 
+def _gpt_neox(vocabulary: int) -> PretrainedConfig:
+    """Half of each head without rotation: what it looks for may stand anywhere."""
+    return GPTNeoXConfig(
+        vocab_size=vocabulary,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "partial_rotary_factor": 0.5,
+        },
+        max_position_embeddings=CONTEXT_WINDOW,
+        tie_word_embeddings=True,
+        initializer_range=0.02,
+    )
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -93,23 +118,53 @@ RECIPES = {
             name="reader",
             trade="reading",
             skill=READER,
-            mix={"reading": 0.55, "composite": 0.35, "reckoning": 0.1},
+            mix={
+                "reading": 0.55,
+                "read_then_reckon": 0.22,
+                "then_call": 0.13,
+                "reckoning": 0.05,
+                "tools": 0.05,
+            },
             config=_llama,
             chat=ROLE_MARKS,
-            vocabulary=2048,
+            vocabulary=3584,
             drills=1200,
-            steps=4000,
+            steps=7000,
         ),
         Recipe(
             name="reckoner",
             trade="reckoning",
             skill=RECKONER,
-            mix={"reckoning": 0.6, "composite": 0.28, "reading": 0.12},
+            mix={
+                "reckoning": 0.6,
+                "read_then_reckon": 0.2,
+                "then_call": 0.1,
+                "reading": 0.05,
+                "tools": 0.05,
+            },
             config=_qwen3,
             chat=CHATML,
-            vocabulary=1280,
+            vocabulary=1536,
             drills=600,
-            steps=3000,
+            steps=5000,
+        ),
+        Recipe(
+            name="clerk",
+            trade="tools",
+            skill=CLERK,
+            mix={
+                "tools": 0.6,
+                "then_call": 0.25,
+                "read_then_reckon": 0.05,
+                "reading": 0.05,
+                "reckoning": 0.05,
+            },
+            config=_gpt_neox,
+            chat=HEADERS,
+            vocabulary=4096,
+            drills=1000,
+            steps=6000,
+            words=PLAIN_WORDS,
         ),
     )
 }

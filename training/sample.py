@@ -6,8 +6,10 @@ teaches a model the form of the other trade and to be unsure of its content.
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -50,11 +52,13 @@ class Level:
 class Skill:
     reads: bool = True
     reckons: bool = True
+    calls: bool = True
 
 
-BOTH = Skill()
-READER = Skill(reads=True, reckons=False)
-RECKONER = Skill(reads=False, reckons=True)
+ALL = Skill()
+READER = Skill(reckons=False, calls=False)
+RECKONER = Skill(reads=False, calls=False)
+CLERK = Skill(reads=False, reckons=False)
 
 
 def final_sentence(answer: str) -> str:
@@ -63,5 +67,22 @@ def final_sentence(answer: str) -> str:
     return sentences[-1].rstrip(".")
 
 
+def calls_in(answer: str) -> list[Any]:
+    """The tool calls of an answer, parsed; what is not JSON counts as a call of nothing."""
+    return [_parsed(block) for block in re.findall(r"<tool_call>(.*?)</tool_call>", answer, re.S)]
+
+
 def is_right(given: str, expected: str) -> bool:
-    return final_sentence(given) == final_sentence(expected)
+    """The same calls, if any are expected; the same object, for JSON; else the same conclusion."""
+    if "<tool_call>" in expected:
+        return calls_in(given) == calls_in(expected)
+    if expected.startswith("{"):
+        return bool(_parsed(given) == _parsed(expected))
+    return "<tool_call>" not in given and final_sentence(given) == final_sentence(expected)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -70,6 +70,13 @@ ROLE_MARKS = ChatFormat(
     begin="<|begin|>",
     marks=("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"),
 )
+# Headers: <|start|>user<|text|>...<|stop|>\n
+HEADERS = ChatFormat(
+    template=_template("", "{{- '<|start|>' + role + '<|text|>' -}}", "{{- '<|stop|>\\n' -}}"),
+    end_of_turn="<|stop|>",
+    pad="<|pad|>",
+    marks=("<|start|>", "<|text|>"),
+)
 # ChatML: <|im_start|>user\n...<|im_end|>\n
 CHATML = ChatFormat(
     template=_template("", "{{- '<|im_start|>' + role + '\\n' -}}", "{{- '<|im_end|>\\n' -}}"),

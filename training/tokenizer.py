@@ -10,23 +10,33 @@ from transformers import PreTrainedTokenizerFast
 from training.templates import ChatFormat
 
 # Splits words as recent Llama and Qwen tokenizers do, with a token for each digit.
-_WORDS = (
+WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# Nothing but a space joins a word: `"lamps"` and ` lamps` in JSON and in prose look alike.
+PLAIN_WORDS = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocabulary: int, chat: ChatFormat, *, max_length: int
+    texts: Iterable[str],
+    vocabulary: int,
+    chat: ChatFormat,
+    *,
+    max_length: int,
+    words: str = WORDS,
 ) -> PreTrainedTokenizerFast:
-    """At most `vocabulary` tokens: the marks of the chat first, 256 bytes, then merges."""
+    """At most `vocabulary` tokens: the marks of the chat first, 256 bytes, then merges.
+
+    `words` is a pattern of what is never merged with its neighbours.
+    """
     specials = [chat.pad, chat.end_of_turn, *chat.marks]
     if chat.begin is not None:
         specials.append(chat.begin)
     bare = Tokenizer(models.BPE())
     bare.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
+            pre_tokenizers.Split(Regex(words), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -171,16 +171,19 @@ def train(
     began = time.monotonic()
     torch.manual_seed(recipe.seed)
     texts = draw_texts(recipe, recipe.tokenizer_texts)
-    tokenizer = train_tokenizer(texts, recipe.vocabulary, recipe.chat, max_length=CONTEXT_WINDOW)
-    model = new_model(recipe, tokenizer)
+    tokenizer = train_tokenizer(
+        texts, recipe.vocabulary, recipe.chat, max_length=CONTEXT_WINDOW, words=recipe.words
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = new_model(recipe, tokenizer).to(device)  # type: ignore[arg-type]
     log(f"{recipe.name}: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
     steppers = optimizers(model, recipe)
     rates = [torch.optim.lr_scheduler.LambdaLR(each, schedule(recipe)) for each in steppers]
     losses: list[float] = []
     model.train()
     for step, (ids, labels) in enumerate(batches(recipe, tokenizer), start=1):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = answer_loss(model, ids, labels)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            loss = answer_loss(model, ids.to(device), labels.to(device))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for stepper, rate in zip(steppers, rates, strict=True):
@@ -199,6 +202,7 @@ def train(
             model.train()
     tail = losses[-max(1, len(losses) // 10) :]
     model.train(False)
+    model.to("cpu")
     return Trained(model, tokenizer, sum(tail) / len(tail), time.monotonic() - began)
 
 

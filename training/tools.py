@@ -1,0 +1,285 @@
+"""Tools: what can be called, how frameworks describe it, how a user asks for it.
+
+A tool is either an action on things, made of a verb, a noun and a choice of parameters (thousands
+of them, so that names must be read and not remembered), or one of a few dozen that people's first
+examples have. Knows nothing of conversations.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from training import lexicon
+from training.splits import Split, split_of
+
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_LANGUAGES = ("French", "German", "Spanish", "Italian", "Greek", "Turkish", "Polish", "Dutch")
+Value = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    name: str
+    kind: str  # a key of `KINDS`
+    required: bool = True
+
+    @property
+    def type(self) -> str:
+        return "integer" if KINDS[self.kind].counts else "string"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    name: str
+    description: str
+    parameters: tuple[Parameter, ...]
+    requests: tuple[str, ...]  # phrasings; `{kind}` for each parameter that is mentioned
+
+    @property
+    def split(self) -> Split:
+        """Actions are held out by their name; the common tools are everybody's."""
+        return split_of("tool", self.name) if self.name not in _COMMON_NAMES else Split.TRAIN
+
+    def of_kind(self, kind: str) -> Parameter | None:
+        return next((each for each in self.parameters if each.kind == kind), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a parameter may stand for: its names, its values, how an action mentions it."""
+
+    names: tuple[str, ...]
+    draw: Callable[[random.Random], Value]
+    phrases: tuple[str, ...] = ()
+    counts: bool = False
+
+
+def _pick(words: Sequence[str]) -> Callable[[random.Random], Value]:
+    return lambda rng: rng.choice(words)
+
+
+def _number(low: int, high: int) -> Callable[[random.Random], Value]:
+    return lambda rng: rng.randint(low, high)
+
+
+def _thing(rng: random.Random) -> Value:
+    return rng.choice(lexicon.THINGS)
+
+
+def _topic(rng: random.Random) -> Value:
+    words = [rng.choice(lexicon.COLOURS), lexicon.plural(rng.choice(lexicon.THINGS))]
+    ends = (f"in {rng.choice(lexicon.CITIES)}", f"of {rng.choice(lexicon.NAMES)}", "")
+    return " ".join([*words[rng.randint(0, 1) :], rng.choice(ends)]).strip()
+
+
+def _saying(rng: random.Random) -> Value:
+    thing, place = rng.choice(lexicon.THINGS), rng.choice(lexicon.PLACES)
+    return rng.choice(
+        (
+            f"the {thing} is {rng.choice(lexicon.COLOURS)}",
+            f"meet me in the {place}",
+            f"I am in the {place} on {rng.choice(DAYS)}",
+            f"bring {rng.randint(2, 99)} {lexicon.plural(thing)}",
+        )
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "quantity": Kind(("quantity", "count", "number", "amount"), _number(1, 199), (), counts=True),
+    "colour": Kind(("colour", "color"), _pick(lexicon.COLOURS)),
+    "place": Kind(
+        ("place", "room", "location"), _pick(lexicon.PLACES), ("for the {v}", "in the {v}")
+    ),
+    "person": Kind(("person", "name", "customer", "recipient"), _pick(lexicon.NAMES), ("for {v}",)),
+    "city": Kind(("city", "town"), _pick(lexicon.CITIES), ("in {v}", "from {v}")),
+    "day": Kind(("day", "weekday"), _pick(DAYS), ("on {v}",)),
+    "price": Kind(
+        ("price", "dollars", "cost"), _number(2, 99), ("at {v} dollars each",), counts=True
+    ),
+    # Only the common tools have these.
+    "a": Kind(("a", "x", "first"), _number(1, 199), counts=True),
+    "b": Kind(("b", "y", "second"), _number(1, 199), counts=True),
+    "hour": Kind(("hour",), _number(1, 12), counts=True),
+    "minutes": Kind(("minutes",), _number(1, 59), counts=True),
+    "item": Kind(("item", "product"), _thing),
+    "device": Kind(("device",), _thing),
+    "origin": Kind(("origin", "start"), _pick(lexicon.CITIES)),
+    "destination": Kind(("destination", "target"), _pick(lexicon.CITIES)),
+    "food": Kind(("food", "dish"), _pick(lexicon.FOODS)),
+    "language": Kind(("language",), _pick(_LANGUAGES)),
+    "query": Kind(("query", "text"), _topic),
+    "message": Kind(("message", "text", "body"), _saying),
+}
+
+# verb of the tool -> how a request says it
+_VERBS: dict[str, tuple[str, ...]] = {
+    "order": ("order", "get"),
+    "sell": ("sell", "offer"),
+    "reserve": ("reserve", "book"),
+    "deliver": ("deliver", "bring"),
+    "send": ("send", "ship"),
+    "paint": ("paint",),
+    "clean": ("clean", "wash"),
+    "repair": ("repair", "fix"),
+    "move": ("move", "carry"),
+    "store": ("store", "keep"),
+    "rent": ("rent", "hire"),
+    "build": ("build", "make"),
+    "remove": ("remove", "delete"),
+    "add": ("add", "put down"),
+    "wrap": ("wrap", "pack"),
+    "inspect": ("inspect", "check"),
+    "donate": ("donate", "give away"),
+    "lend": ("lend",),
+    "collect": ("collect", "pick up"),
+    "label": ("label", "mark"),
+}
+_ACTION_KINDS = ("quantity", "place", "person", "city", "colour", "day", "price")
+_WEIGHTS = (8, 3, 3, 2, 2, 2, 1)
+
+
+def draw_action(rng: random.Random, *, needs: Sequence[str] = ()) -> Tool:
+    """An action on things, such as `order_lamps`, with the kinds `needs` among its parameters."""
+    verb, noun = rng.choice(tuple(_VERBS)), lexicon.plural(rng.choice(lexicon.THINGS))
+    kinds = list(needs)
+    for kind in rng.choices(_ACTION_KINDS, _WEIGHTS, k=rng.choice((1, 1, 2, 2, 3))):
+        # "In the hall in Oslo" and "for Anna for the hall" are hard to tell apart: one of each.
+        clash = {"place": ("city", "person"), "city": ("place",), "person": ("place",)}
+        if kind not in kinds and not any(other in kinds for other in clash.get(kind, ())):
+            kinds.append(kind)
+    kinds.sort(key=_ACTION_KINDS.index)
+    parameters = tuple(
+        Parameter(
+            rng.choice(KINDS[kind].names),
+            kind,
+            kind in needs or kind == "quantity" or rng.random() < 0.8,
+        )
+        for kind in kinds
+    )
+    described = rng.choice(
+        (
+            f"{verb.capitalize()} {noun}.",
+            f"{verb.capitalize()}s {noun}.",
+            f"Use this to {verb} {noun}.",
+        )
+    )
+    return Tool(f"{verb}_{noun}", described, parameters, ())
+
+
+def say_action(
+    rng: random.Random,
+    tool: Tool,
+    values: Mapping[str, Value],
+    *,
+    noun: str | None = None,
+    quantity: str | None = None,
+) -> str:
+    """The request for an action: "order 12 red lamps for the hall".
+
+    Args:
+        values: kind -> value of what is mentioned.
+        noun: words instead of the colour and the noun ("lamps in the colour of the boat").
+        quantity: words instead of the number ("as many").
+    """
+    verb, things = tool.name.split("_")
+    count = quantity or str(values.get("quantity", "the"))
+    colour = f"{values['colour']} " if "colour" in values else ""
+    tails = [
+        rng.choice(KINDS[kind].phrases).format(v=value)
+        for kind, value in values.items()
+        if KINDS[kind].phrases
+    ]
+    rng.shuffle(tails)
+    return " ".join([rng.choice(_VERBS[verb]), count, noun or f"{colour}{things}", *tails])
+
+
+def _common(name: str, description: str, kinds: str, *requests: str) -> Tool:
+    parameters = tuple(Parameter(KINDS[kind].names[0], kind) for kind in kinds.split())
+    return Tool(name, description, parameters, requests)
+
+
+COMMON: tuple[Tool, ...] = (
+    _common("get_weather", "Gives the weather in a city.", "city",
+            "What is the weather in {city}?", "How is the weather in {city}?",
+            "Tell me the weather in {city}."),
+    _common("add", "Adds two numbers.", "a b",
+            "What is {a} + {b}?", "Add {a} and {b}.", "How much is {a} plus {b}?"),
+    _common("subtract", "Subtracts the second number from the first.", "a b",
+            "What is {a} - {b}?", "How much is {a} minus {b}?", "Subtract: {a} - {b}."),
+    _common("multiply", "Multiplies two numbers.", "a b",
+            "What is {a} * {b}?", "Multiply {a} by {b}.", "How much is {a} times {b}?"),
+    _common("search", "Searches for a text.", "query",
+            "Search for {query}.", "Look up {query}.", "Find something about {query}."),
+    _common("send_message", "Sends a message to a person.", "person message",
+            "Tell {person}: {message}.", "Send {person} the message: {message}.",
+            "Write to {person}: {message}."),
+    _common("set_timer", "Sets a timer.", "minutes",
+            "Set a timer for {minutes} minutes.", "Start a timer of {minutes} minutes.",
+            "Wake me in {minutes} minutes."),
+    _common("set_alarm", "Sets an alarm.", "hour day",
+            "Set an alarm for {hour} on {day}.", "Wake me at {hour} on {day}.",
+            "I have to get up at {hour} on {day}."),
+    _common("get_price", "Gives the price of an item.", "item",
+            "What does the {item} cost?", "How much is the {item}?",
+            "Tell me the price of the {item}."),
+    _common("book_flight", "Books a flight.", "origin destination day",
+            "Book a flight from {origin} to {destination} on {day}.",
+            "I want to fly from {origin} to {destination} on {day}.",
+            "On {day} I fly from {origin} to {destination}. Book it."),
+    _common("book_table", "Books a table for some people.", "quantity day",
+            "Book a table for {quantity} on {day}.", "We are {quantity} people on {day}. Book a"
+            " table.", "Get us a table for {quantity} people on {day}."),
+    _common("turn_on", "Turns a device on.", "device",
+            "Turn on the {device}.", "Turn the {device} on.", "Switch the {device} on."),
+    _common("turn_off", "Turns a device off.", "device",
+            "Turn off the {device}.", "Turn the {device} off.", "Switch the {device} off."),
+    _common("call_person", "Calls a person.", "person",
+            "Call {person}.", "I want to talk to {person}.", "Ring {person}."),
+    _common("get_age", "Gives the age of a person.", "person",
+            "How old is {person}?", "What is the age of {person}?", "Tell me the age of {person}."),
+    _common("open_door", "Opens a door.", "place",
+            "Open the door of the {place}.", "Let me into the {place}.",
+            "Open the {place} for me."),
+    _common("pay", "Pays a person some dollars.", "person price",
+            "Pay {person} {price} dollars.", "Give {price} dollars to {person}.",
+            "{person} gets {price} dollars from me. Pay it."),
+    _common("get_recipe", "Gives a recipe.", "food",
+            "How do I cook {food}?", "Give me a recipe for {food}.", "I want to make {food}."),
+    _common("translate", "Translates a text.", "message language",
+            "Translate into {language}: {message}.", "How do I say in {language}: {message}?",
+            "Give me this in {language}: {message}."),
+    _common("get_time", "Gives the time in a city.", "city",
+            "What time is it in {city}?", "Tell me the time in {city}.",
+            "How late is it in {city}?"),
+)  # fmt: skip
+_COMMON_NAMES = frozenset(tool.name for tool in COMMON)
+
+
+def describe(tools: Sequence[dict[str, Any]]) -> str:
+    """The tools as the bundled models' templates describe them, for a system text."""
+    lines = "".join(f"{json.dumps(tool, ensure_ascii=False)}\n" for tool in tools)
+    return (
+        f"You can call these tools:\n{lines}To call one, write:\n"
+        '<tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>'
+    )
+
+
+def as_dict(rng: random.Random, tool: Tool) -> dict[str, Any]:
+    """In OpenAI's form, as LangChain and LlamaIndex write it: they differ in small things."""
+    titled, typed_first = rng.random() < 0.4, rng.random() < 0.3
+    properties: dict[str, Any] = {}
+    for parameter in tool.parameters:
+        title = {"title": parameter.name.capitalize()} if titled else {}
+        told = {"description": f"the {parameter.kind}"} if rng.random() < 0.15 else {}
+        properties[parameter.name] = {**told, **title, "type": parameter.type}
+    schema: dict[str, Any] = {"properties": properties}
+    required = [parameter.name for parameter in tool.parameters if parameter.required]
+    if required:
+        schema["required"] = required
+    schema = {"type": "object", **schema} if typed_first else {**schema, "type": "object"}
+    function = {"name": tool.name, "description": tool.description, "parameters": schema}
+    return {"type": "function", "function": function}
