@@ -1,9 +1,15 @@
-"""`python -m training reader`: train a bundled model, measure it, write it where it is shipped."""
+"""`python -m training reader`: train a bundled model, measure it, write it where it is shipped.
+
+`all` trains every bundled model, one process each; `weak` the two of the exit experiment.
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +17,7 @@ import torch
 
 from training.card import write_card
 from training.evaluate import accuracy, draw_questions
-from training.recipe import RECIPES, TASKS, Recipe
+from training.recipe import RECIPES, TASKS, WEAK, Recipe
 from training.splits import Split
 from training.train import Trained, save, train
 
@@ -29,7 +35,9 @@ def measure(trained: Trained, questions: int) -> dict[str, float]:
     }
 
 
-def make(recipe: Recipe, folder: Path, questions: int) -> None:
+def make(recipe: Recipe, folder: Path, questions: int, threads: int) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(threads)
     trained = train(recipe, log.info)
     metrics = measure(trained, questions)
     for task, share in metrics.items():
@@ -41,22 +49,34 @@ def make(recipe: Recipe, folder: Path, questions: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument("model", choices=[*RECIPES, "all"])
-    parser.add_argument("--out", type=Path, default=BUNDLED, help="a folder per model goes in here")
+    parser.add_argument("model", choices=[*RECIPES, *WEAK, "all", "weak"])
+    parser.add_argument("--out", type=Path, help="a folder per model goes in here")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="models trained at once")
     parser.add_argument("--questions", type=int, default=300, help="per task, to measure it")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(arguments.threads)
-    for recipe in RECIPES.values() if arguments.model == "all" else [RECIPES[arguments.model]]:
-        changed = replace(
-            recipe,
-            steps=arguments.steps or recipe.steps,
-            seed=recipe.seed if arguments.seed is None else arguments.seed,
-        )
-        make(changed, arguments.out / recipe.name, arguments.questions)
+    several = {"all": list(RECIPES), "weak": list(WEAK)}
+    names = several.get(arguments.model, [arguments.model])
+    out = arguments.out or (Path("build") if set(names) <= set(WEAK) else BUNDLED)
+    # Fresh processes: threads and random states of one do not reach another.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(arguments.jobs, len(names)), mp_context=context) as pool:
+        running = []
+        for name in names:
+            recipe = (RECIPES | WEAK)[name]
+            changed = replace(
+                recipe,
+                steps=arguments.steps or recipe.steps,
+                seed=recipe.seed if arguments.seed is None else arguments.seed,
+            )
+            folder = out / name
+            running.append(
+                pool.submit(make, changed, folder, arguments.questions, arguments.threads)
+            )
+        for one in running:
+            one.result()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from training.composite import make_composite
 from training.errands import make_errand
 from training.reading import make_reading
 from training.reckoning import make_reckoning
-from training.sample import CLERK, READER, RECKONER, Level, Sample, Skill
+from training.sample import ALL, CLERK, READER, RECKONER, Level, Sample, Skill
 from training.splits import Split
 from training.templates import CHATML, HEADERS, ROLE_MARKS, ChatFormat
 from training.tokenizer import PLAIN_WORDS, WORDS
@@ -165,6 +165,46 @@ RECIPES = {
             drills=1000,
             steps=6000,
             words=PLAIN_WORDS,
+        ),
+    )
+}
+
+
+def _small(config: PretrainedConfig) -> PretrainedConfig:
+    """The same architecture, a quarter of its width and half of its depth."""
+    config.hidden_size = config.intermediate_size = 64
+    config.num_hidden_layers = 2
+    if hasattr(config, "layer_types"):
+        config.layer_types = config.layer_types[:2]
+    return config
+
+
+#: Two models that know the form of every answer and hardly ever its content: what model exit is
+#: measured on. They are not shipped.
+WEAK = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="novice",
+            trade="reading",
+            skill=ALL,
+            mix=dict.fromkeys(TASKS, 0.2),
+            config=lambda vocabulary: _small(_llama(vocabulary)),
+            chat=CHATML,
+            vocabulary=1024,
+            drills=100,
+            steps=700,
+        ),
+        Recipe(
+            name="dabbler",
+            trade="reckoning",
+            skill=ALL,
+            mix=dict.fromkeys(TASKS, 0.2),
+            config=lambda vocabulary: _small(_qwen3(vocabulary)),
+            chat=ROLE_MARKS,
+            vocabulary=768,
+            drills=100,
+            steps=500,
         ),
     )
 }

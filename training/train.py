@@ -194,11 +194,12 @@ def train(
         if step % 50 == 0:
             recent = sum(losses[-50:]) / 50
             log(
-                f"step {step}/{recipe.all_steps} loss {recent:.4f} {time.monotonic() - began:.0f} s"
+                f"{recipe.name}: step {step}/{recipe.all_steps} loss {recent:.4f}"
+                f" {time.monotonic() - began:.0f} s"
             )
         if watch is not None and step % every == 0:
             model.train(False)
-            log(f"step {step}/{recipe.all_steps} {watch(model, tokenizer)}")
+            log(f"{recipe.name}: step {step}/{recipe.all_steps} {watch(model, tokenizer)}")
             model.train()
     tail = losses[-max(1, len(losses) // 10) :]
     model.train(False)
