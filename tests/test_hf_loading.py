@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import tiny
 import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils._http import default_client_factory
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -31,6 +44,7 @@ from specfuse_core.errors import (
 )
 from specfuse_core.hf import Runner, loading
 from specfuse_core.hf import backend as hf_backend
+from specfuse_core.hf import hub as hf_hub
 
 Save = Callable[..., Path]
 
@@ -263,6 +277,134 @@ def test_a_hub_name_that_is_not_cached_is_not_found_offline() -> None:
     message = str(caught.value)
     assert "'nobody-at-all/no-such-model'" in message
     assert "download the model first, or give a local directory" in message
+
+
+class Hub:
+    """The hub as seen through a network that is down, and what was asked of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+        self.cache = cache
+        self.asked: list[tuple[str, float | None]] = []
+        # Of whichever library this version of the hub's client is built on.
+        client = type(huggingface_hub.get_session()).__module__.partition(".")[0]
+        self.down = sys.modules[client].ConnectError("[Errno -2] Name or service not known")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"slept {seconds} s"))
+
+    def request(self, *, url: str, timeout: float | None = None, **options: object) -> None:
+        self.asked.append((url, timeout))
+        raise self.down
+
+    def get(self, url: str, **options: object) -> None:
+        self.request(url=url)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def keep(self, name: str, directory: Path) -> None:
+        """Put a saved model into the cache, as a download does."""
+        entry = self.cache / f"models--{name.replace('/', '--')}"
+        shutil.copytree(directory, entry / "snapshots" / "0123abc")
+        (entry / "refs").mkdir()
+        (entry / "refs" / "main").write_text("0123abc")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    down = Hub(monkeypatch, tmp_path / "hub")
+    huggingface_hub.set_client_factory(lambda: down)  # type: ignore[arg-type, return-value]
+    yield down
+    huggingface_hub.set_client_factory(default_client_factory)
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_told_in_one_error(
+    hub: Hub, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fused = engine("nobody-at-all/no-such-model")
+    with pytest.raises(ModelNotFoundError) as caught:
+        fused.warm_up()
+    message = str(caught.value)
+    assert "'nobody-at-all/no-such-model': the weights could not be found: looked for" in message
+    assert "on the hub, which could not be reached" in message
+    assert "give a local directory. [[Errno -2] Name or service not known]" in message
+    ((url, timeout),) = hub.asked
+    assert url.endswith("nobody-at-all/no-such-model/resolve/main/config.json")
+    assert timeout is not None
+    assert timeout <= 5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_cached_model_is_loaded_without_the_network(
+    hub: Hub, save: Save, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub.keep("org/cached", save("saved"))
+    capfd.readouterr()
+    fused = engine("org/cached", warm_up=True)
+    assert fused.models == ("cached",)
+    assert fused.generate("a", max_new_tokens=3).text
+    assert hub.asked == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_cached_model_that_lacks_its_weights_is_told_in_one_error(hub: Hub, save: Save) -> None:
+    path = save("saved")
+    (path / "model.safetensors").unlink()
+    hub.keep("org/bare", path)
+    with pytest.raises(ModelNotFoundError, match="'org/bare': the weights could not be found"):
+        engine("org/bare", warm_up=True)
+    assert len(hub.asked) == 1
+
+
+def test_a_cached_model_with_pickled_weights_is_refused_unless_asked_for(
+    hub: Hub, save: Save
+) -> None:
+    path = save("saved")
+    _pickled(path)
+    hub.keep("org/pickled", path)
+    with pytest.raises(PickleWeightsError, match=r"org/pickled'.*allow_pickle=True"):
+        engine("org/pickled", warm_up=True)
+    assert len(hub.asked) == 1
+    config = ModelConfig(path="org/pickled", allow_pickle=True)
+    assert engine(config).generate("a", max_new_tokens=3).finish_reason
+    assert len(hub.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        (
+            RepositoryNotFoundError,
+            "which has no such model, or shows it only after `hf auth login`",
+        ),
+        (RevisionNotFoundError, "which has no such model"),
+        (RemoteEntryNotFoundError, "which has no such model"),
+        (GatedRepoError, "which shows it only to whom it let in"),
+        (HfHubHTTPError, "which could not be reached"),
+    ],
+)
+def test_what_the_hub_answers_is_told(
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[HfHubHTTPError],
+    answer: str,
+) -> None:
+    response = SimpleNamespace(headers={}, request=None, status_code=404)
+
+    def refuse(url: str, timeout: float) -> None:
+        raise kind("404 Client Error.\nIt says more.", response=response)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hf_hub, "get_hf_file_metadata", refuse)
+    with pytest.raises(ModelNotFoundError) as caught:
+        engine("org/none", warm_up=True)
+    assert answer in str(caught.value)
+    assert str(caught.value).endswith("[404 Client Error]")
+
+
+def test_a_name_that_no_model_can_have_is_not_found(hub: Hub) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"'no such name'.*has no such model"):
+        engine("no such name", warm_up=True)
+    assert hub.asked == []
 
 
 @pytest.mark.parametrize("path", ["./missing", "/no/such/place", "~/no/such", "a/b/c"])

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 
 from specfuse_core.config import ModelConfig
-from specfuse_core.errors import (
-    ModelLoadError,
-    ModelNotFoundError,
-    NoWeightsError,
-    PickleWeightsError,
-)
+from specfuse_core.errors import ModelLoadError, ModelNotFoundError, NoWeightsError
 from specfuse_core.hf.backend import LoadedModel
+from specfuse_core.hf.hub import failed, fetch, pickled, unconverted
 from specfuse_core.hf.runner import Runner
 from specfuse_core.hf.template import ChatTemplate
 
@@ -68,14 +61,15 @@ def check_location(config: ModelConfig) -> None:
             "copy or download them into it."
         )
     if not config.allow_pickle:
-        raise _pickled(config)
+        raise pickled(config)
 
 
 def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
     """Load weights, tokenizer and template, and measure which method is right for the model.
 
-    What is on disk, as a directory or in the hub's cache, is taken as it is; only what is not
-    there is fetched. Two configs that load the same weights in the same way share them.
+    What is on disk, as a directory or in the hub's cache, is taken as it is, and the network left
+    alone; only what is not there is fetched. Two configs that load the same weights in the same
+    way share them.
 
     Raises:
         ModelLoadError: naming the model, what was tried and what to do.
@@ -89,7 +83,7 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
         if model is None:
             model = LoadedModel(Runner(_weights(config)))
             _in_use[key] = model
-    tokenizer = _fetch(config, "the tokenizer", AutoTokenizer)
+    tokenizer = fetch(config, "the tokenizer", AutoTokenizer)
     template = template_of(
         model.runner.model, tokenizer, config.chat_template, config.chat_template_kwargs
     )
@@ -135,9 +129,10 @@ def _weights(config: ModelConfig) -> PreTrainedModel:
     if not config.allow_pickle:
         options["use_safetensors"] = True
     model: PreTrainedModel
-    model, found = _fetch(
-        config, "the weights", AutoModelForCausalLM, output_loading_info=True, **options
-    )
+    with unconverted():
+        model, found = fetch(
+            config, "the weights", AutoModelForCausalLM, output_loading_info=True, **options
+        )
     if found["missing_keys"]:
         # transformers makes them up at random, with no more than a log line.
         missing = sorted(found["missing_keys"])
@@ -154,62 +149,10 @@ def _weights(config: ModelConfig) -> PreTrainedModel:
             model.to(device)  # type: ignore[arg-type]
         # Builds without CUDA answer with an assertion.
         except (RuntimeError, AssertionError) as error:
-            raise _failed(config, "the weights", error) from error
+            raise failed(config, "the weights", error) from error
     model.eval()
     model.requires_grad_(False)
     return model
-
-
-def _fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
-    """``loader.from_pretrained``, from disk if all is there, from the hub if not."""
-    directory = Path(config.path).expanduser()
-    path = str(directory) if directory.is_dir() else config.path
-    options |= {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
-    with _quiet():
-        try:
-            return loader.from_pretrained(path, local_files_only=True, **options)
-        except OSError as error:
-            if directory.is_dir():
-                raise _failed(config, what, error) from error
-        except Exception as error:
-            raise _failed(config, what, error) from error
-        try:
-            return loader.from_pretrained(path, **options)
-        except OSError as error:
-            if "safetensors" in str(error) and not config.allow_pickle:
-                raise _pickled(config) from error
-            raise ModelNotFoundError(
-                f"{config.path!r}: {what} could not be found: looked for a directory of that name, "
-                "in the local hub cache, and on the hub (unreachable, or no such model). Check "
-                "the name, download the model first, or give a local directory. "
-                f"[{_first_line(error)}]"
-            ) from error
-        except Exception as error:
-            raise _failed(config, what, error) from error
-
-
-def _failed(config: ModelConfig, what: str, error: Exception) -> ModelLoadError:
-    hint = (
-        "it comes with its own code: read that code, then allow it with trust_remote_code=True"
-        if "trust_remote_code" in str(error)
-        else "check the files, the dtype, the device and the free memory"
-    )
-    return ModelLoadError(
-        f"{config.path!r}: {what} could not be loaded: {type(error).__name__}: "
-        f"{_first_line(error)}; {hint}."
-    )
-
-
-def _pickled(config: ModelConfig) -> PickleWeightsError:
-    return PickleWeightsError(
-        f"{config.path!r}: the weights are stored as pickle only, which can run code when "
-        "opened; convert them (model.save_pretrained writes safetensors), or, if you trust their "
-        "source, set ModelConfig(allow_pickle=True)."
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _dtype(config: ModelConfig) -> Any:
@@ -238,15 +181,3 @@ def _device(config: ModelConfig) -> torch.device:
 
 def _looks_local(path: str) -> bool:
     return path.startswith((".", "/", "~", "\\")) or path.count("/") > 1 or "\\" in path
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Switch off transformers' own progress bars: loading shows one of ours."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -1,0 +1,153 @@
+"""What transformers makes of a model's files: from disk where all of them are, else from the hub.
+
+This module knows where files lie and how a network fails; it knows nothing of devices or dtypes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers.utils import logging
+
+from specfuse_core.config import ModelConfig
+from specfuse_core.errors import ModelLoadError, ModelNotFoundError, PickleWeightsError
+
+__all__ = ["failed", "fetch", "pickled", "unconverted"]
+
+#: Seconds that the hub has to answer the first question about a model.
+_PATIENCE = 4.0
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+_NO_SUCH_MODEL = (
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    EntryNotFoundError,
+    HFValidationError,
+)
+
+
+def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
+    """``loader.from_pretrained``, from disk if all is there, from the hub if not.
+
+    Raises:
+        ModelLoadError: naming the model, ``what`` was looked for, where, and what to do.
+    """
+    directory = Path(config.path).expanduser()
+    path = str(directory) if directory.is_dir() else config.path
+    options |= {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    with _quiet():
+        try:
+            return loader.from_pretrained(path, local_files_only=True, **options)
+        except OSError as error:
+            if directory.is_dir():
+                raise failed(config, what, error) from error
+        except Exception as error:
+            raise failed(config, what, error) from error
+        _ask_hub(config, what)
+        try:
+            return loader.from_pretrained(path, **options)
+        except OSError as error:
+            if "safetensors" in str(error) and not config.allow_pickle:
+                raise pickled(config) from error
+            raise _not_found(config, what, "did not give all of it", error) from error
+        except Exception as error:
+            raise failed(config, what, error) from error
+
+
+def _ask_hub(config: ModelConfig, what: str) -> None:
+    """Ask the hub for the model once: a download asks many times, and waits in between.
+
+    Raises:
+        ModelNotFoundError: if the hub does not answer, or has no such model.
+        PickleWeightsError: if it does not answer, and the cache has only pickled weights.
+    """
+    try:
+        url = hf_hub_url(config.path, "config.json", revision=config.revision)
+        get_hf_file_metadata(url, timeout=_PATIENCE)
+    except GatedRepoError as error:
+        answer = "shows it only to whom it let in (ask on its page, then run `hf auth login`)"
+        raise _not_found(config, what, answer, error) from error
+    except _NO_SUCH_MODEL as error:
+        answer = "has no such model, or shows it only after `hf auth login`"
+        raise _not_found(config, what, answer, error) from error
+    # Whatever else a network or a proxy brings forth.
+    except Exception as error:
+        cached = (
+            try_to_load_from_cache(config.path, name, revision=config.revision) for name in _PICKLES
+        )
+        if not config.allow_pickle and any(isinstance(path, str) for path in cached):
+            raise pickled(config) from error
+        raise _not_found(config, what, "could not be reached", error) from error
+
+
+def _not_found(config: ModelConfig, what: str, answer: str, error: Exception) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"{config.path!r}: {what} could not be found: looked for a directory of that name, in the "
+        f"local hub cache, and on the hub, which {answer}. Check the name, download the model "
+        f"first, or give a local directory. [{_first_line(error)}]"
+    )
+
+
+def failed(config: ModelConfig, what: str, error: Exception) -> ModelLoadError:
+    """The error for files that are there and cannot be used."""
+    hint = (
+        "it comes with its own code: read that code, then allow it with trust_remote_code=True"
+        if "trust_remote_code" in str(error)
+        else "check the files, the dtype, the device and the free memory"
+    )
+    return ModelLoadError(
+        f"{config.path!r}: {what} could not be loaded: {type(error).__name__}: "
+        f"{_first_line(error)}; {hint}."
+    )
+
+
+def pickled(config: ModelConfig) -> PickleWeightsError:
+    """The error for weights that are stored as pickle only."""
+    return PickleWeightsError(
+        f"{config.path!r}: the weights are stored as pickle only, which can run code when "
+        "opened; convert them (model.save_pretrained writes safetensors), or, if you trust their "
+        "source, set ModelConfig(allow_pickle=True)."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Switch off transformers' own progress bars: loading shows one of ours."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def unconverted() -> Iterator[None]:
+    """Keep transformers from asking a service to convert pickled weights: local means local."""
+    name = "DISABLE_SAFETENSORS_CONVERSION"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
