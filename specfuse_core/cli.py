@@ -1,8 +1,8 @@
 """The ``specfuse`` command: arguments in, exit code out.
 
 This module knows what is run for which arguments; what can be asked is in ``options``, what is
-shown in ``console`` and ``chat``. Exit codes: 0; 1 for an error, told in one line; 2 for a bad
-option; 130 after Ctrl-C; 141 when nobody reads the output any more.
+shown in ``console`` and ``chat``. Exit codes: 0; 1 for an error and 2 for a bad option, told in
+one line; 130 after Ctrl-C; 141 when nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import typer
 import specfuse_core
 from specfuse_core import options as ask
 from specfuse_core.chat import Chat, keyboard
-from specfuse_core.config import FusionConfig
+from specfuse_core.config import FusionConfig, ModelConfig
 from specfuse_core.console import Screen, stoppable
 from specfuse_core.errors import (
     EmptyConversationError,
@@ -37,6 +37,8 @@ from specfuse_core.types import Generation, Message, Request
 
 __all__ = ["app", "main"]
 
+#: What typer raises for an option that it cannot read; it exports no name for it.
+_UsageError: Any = typer.BadParameter.__base__
 _BAD_OPTION = (UnknownOptionError, InvalidOptionError, EmptyStopStringError)
 _INTERRUPTED, _NOBODY_READS = 130, 141
 
@@ -69,6 +71,9 @@ def run(
         ),
     ] = None,
     model: ask.Models = None,
+    device: ask.Device = None,
+    dtype: ask.Dtype = None,
+    parallel: ask.Parallel = False,
     method: ask.Method = None,
     system: ask.System = "",
     max_tokens: ask.MaxTokens = None,
@@ -91,9 +96,12 @@ def run(
 
     Text piped in is put before the question; without a question, it is the question.
     """
-    if quiet and (json or trace):
-        raise typer.BadParameter("--quiet shows only the answer; leave out --json and --trace.")
     with _reported(debug):
+        if quiet and (json or trace):
+            raise InvalidOptionError(
+                "--quiet shows only the answer; leave it out, or --json and --trace."
+            )
+        models = ask.named_models(model, device, dtype)
         config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
         limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
         asked, piped = ask.clean(" ".join(question or ())), ask.piped_text()
@@ -106,7 +114,7 @@ def run(
         turns.append(Message("user", ask.with_context(context, asked)))
         request = Request.of(turns, **limits).seeded()
         watched = Screen(sys.stdout).terminal and not (quiet or json)
-        engine = make_engine(model or (), config, progress=watched)
+        engine = make_engine(models, config, parallel=parallel, progress=watched)
         if json:
             raise typer.Exit(_write_json(engine, request))
         raise typer.Exit(_answer(engine, request, summary=watched or trace, trace=trace))
@@ -115,6 +123,9 @@ def run(
 @app.command()
 def chat(
     model: ask.Models = None,
+    device: ask.Device = None,
+    dtype: ask.Dtype = None,
+    parallel: ask.Parallel = False,
     method: ask.Method = None,
     system: ask.System = "",
     max_tokens: ask.MaxTokens = None,
@@ -131,10 +142,12 @@ def chat(
 ) -> None:
     """Talk, turn by turn; /help lists what else can be typed."""
     with _reported(debug):
+        models = ask.named_models(model, device, dtype)
         config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
         limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
         context = "\n\n".join(map(ask.read_text, file or ()))
-        engine = make_engine(model or (), config, progress=Screen(sys.stdout).terminal)
+        terminal = Screen(sys.stdout).terminal
+        engine = make_engine(models, config, parallel=parallel, progress=terminal)
         engine.warm_up()
         screen = Screen(sys.stdout, engine.models)
         if screen.terminal:
@@ -144,13 +157,17 @@ def chat(
         talk.loop(keyboard("> "), lambda error: _complain(error, debug))
 
 
-def make_engine(models: Sequence[str], config: FusionConfig, *, progress: bool) -> FusionEngine:
+def make_engine(
+    models: Sequence[ModelConfig], config: FusionConfig, *, parallel: bool, progress: bool
+) -> FusionEngine:
     """The engine over the named models, or over the bundled ones if there are none."""
     # The first thing that takes seconds is the import of what runs the models.
     with Screen(sys.stderr).waiting("starting") if progress else nullcontext():
         if models:
-            return FusionEngine.from_pretrained(models, config, progress=progress)
-        return FusionEngine.bundled(config, progress=progress)
+            return FusionEngine.from_pretrained(
+                models, config, parallel=parallel, progress=progress
+            )
+        return FusionEngine.bundled(config, parallel=parallel, progress=progress)
 
 
 def _answer(engine: FusionEngine, request: Request, *, summary: bool, trace: bool) -> int:
@@ -187,7 +204,7 @@ def _reported(debug: bool) -> Iterator[None]:
     """Every error as one line and an exit code."""
     try:
         yield
-    except (typer.Exit, typer.BadParameter):
+    except typer.Exit:
         raise
     except BrokenPipeError:
         # What is still buffered goes nowhere, or Python would complain of it when it leaves.
@@ -209,6 +226,10 @@ def _complain(error: Exception, debug: bool) -> None:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     else:
         text = f"{type(error).__name__}: {error} (--debug shows where)"
+    _say(text)
+
+
+def _say(text: str) -> None:
     typer.echo(f"specfuse: {one_line(text)}", err=True)
 
 
@@ -246,7 +267,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = sys.argv[1:] if arguments is None else arguments
     if not given and sys.stdin is not None and not sys.stdin.isatty():
         given = ["run"]
-    sys.exit(app(args=_spelled_out(given), prog_name="specfuse"))
+    try:
+        code = app(args=_spelled_out(given), prog_name="specfuse", standalone_mode=False)
+    except _UsageError as error:
+        told = error.format_message().rstrip(".")
+        command = error.ctx.command_path if error.ctx else "specfuse run"
+        _say(f"{told[:1].lower()}{told[1:]}; {command} --help lists the options.")
+        code = error.exit_code
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from specfuse_core.config import FusionConfig, SamplingParams, ScoreMode
-from specfuse_core.errors import RequestError
+from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, ScoreMode
+from specfuse_core.errors import InvalidOptionError, RequestError
 from specfuse_core.types import Request
 
 __all__ = [
     "clean",
     "fusion_config",
+    "named_models",
     "piped_text",
     "read_text",
     "request_options",
@@ -37,6 +38,22 @@ Models = Annotated[
         metavar="NAME",
         help="A hub id or a directory; repeat it. Without any: the bundled models.",
     ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Where the named models run: cpu, cuda, cuda:1 (default: a GPU where there is one).",
+    ),
+]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"] | None,
+    typer.Option(
+        help="Number format of the named models (default auto: that of the weights' files)."
+    ),
+]
+Parallel = Annotated[
+    bool, typer.Option("--parallel/--no-parallel", help="Run each model in a thread of its own.")
 ]
 Method = Annotated[
     Literal["specem", "specfuse"] | None,
@@ -83,6 +100,23 @@ Files = Annotated[
 ]
 ShowTrace = Annotated[bool, typer.Option("--trace", help="Show every round after an answer.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
+
+
+def named_models(
+    names: Sequence[str] | None, device: str | None, dtype: str | None
+) -> list[ModelConfig]:
+    """The models that were named, and how to load them; none for the bundled ones.
+
+    Raises:
+        InvalidOptionError: for an empty name, or if nothing was named that could be loaded so.
+    """
+    how = _given(device=device, dtype=dtype)
+    if how and not names:
+        raise InvalidOptionError(
+            "--device and --dtype are for models named with --model; the bundled ones run on the "
+            "CPU as they are."
+        )
+    return [ModelConfig(path=name, **how) for name in names or ()]
 
 
 def fusion_config(

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 import specfuse_core
-from specfuse_core import FusionConfig, FusionEngine, Request, cli
+from specfuse_core import FusionConfig, FusionEngine, ModelConfig, Request, cli
 from specfuse_core.chat import Chat
 from specfuse_core.console import Screen
 from specfuse_core.errors import GenerationError, ModelLoadError
@@ -45,7 +46,8 @@ class Command:
 
     monkeypatch: pytest.MonkeyPatch
     backends: list[ScriptedBackend] = field(default_factory=list)
-    made: list[tuple[list[str], FusionConfig, bool]] = field(default_factory=list)
+    made: list[tuple[list[ModelConfig], FusionConfig, bool]] = field(default_factory=list)
+    parallel: list[bool] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
 
     def __call__(
@@ -66,8 +68,16 @@ class Command:
         code = left.value.code
         return Result(0 if code is None else int(code), out.getvalue(), err.getvalue())
 
-    def make(self, models: Sequence[str], config: FusionConfig, *, progress: bool) -> FusionEngine:
+    def make(
+        self,
+        models: Sequence[ModelConfig],
+        config: FusionConfig,
+        *,
+        parallel: bool,
+        progress: bool,
+    ) -> FusionEngine:
         self.made.append((list(models), config, progress))
+        self.parallel.append(parallel)
         return FusionEngine(self.backends, config)
 
 
@@ -142,7 +152,7 @@ def test_options_reach_the_engine(command: Command) -> None:
     )
     assert command(*line.split(), "Q").code == 0
     models, config, progress = command.made[0]
-    assert models == ["one", "./two"]
+    assert models == [ModelConfig(path="one"), ModelConfig(path="./two")]
     assert config == FusionConfig(
         method="specem", segment_tokens=3, score_mode="logit", model_exit=False
     )
@@ -162,6 +172,34 @@ def test_what_is_not_given_follows_the_defaults(command: Command) -> None:
     assert config == FusionConfig()
     defaults = Request.of("Q", seed=command.requests[0].sampling.seed)
     assert command.requests[0] == defaults
+
+
+@pytest.mark.parametrize("words", [["Q"], ["chat"]])
+def test_how_models_are_loaded_and_run_reaches_the_engine(
+    command: Command, words: list[str]
+) -> None:
+    line = "-m one --device cuda:1 --model ./two --dtype bfloat16 --parallel"
+    assert command(*line.split(), *words, piped="Why?\n").code == 0
+    how = {"device": "cuda:1", "dtype": "bfloat16"}
+    assert command.made[0][0] == [ModelConfig(path=path, **how) for path in ("one", "./two")]
+    for option in ([], ["--no-parallel"], ["--parallel", "--no-parallel"]):
+        assert command(*option, *words, piped="Why?\n").code == 0
+    assert command.parallel == [True, False, False, False]
+
+
+def test_engines_of_the_command_are_made_as_asked_for(tmp_path: Path) -> None:
+    config = FusionConfig()
+    for parallel in (False, True):
+        bundled = cli.make_engine([], config, parallel=parallel, progress=False)
+        assert (bundled._executor is not None) is parallel
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_text("")
+    models = [ModelConfig(path=str(tmp_path / name), device="cpu") for name in ("a", "b")]
+    named = cli.make_engine(models, config, parallel=True, progress=False)
+    assert named.models == ("a", "b")
+    assert named._executor is not None
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["chat", "--help"], []])
@@ -249,21 +287,41 @@ def test_an_argument_that_is_not_utf8_is_passed_on(command: Command) -> None:
         ["--temperature", "-0.5"],
         ["--top-p", "0"],
         ["--stop", ""],
+        ["--stop="],
         ["--frobnicate"],
+        ["--frobnicate\n\x1b[31m"],
         ["--quiet", "--json"],
         ["--quiet", "--trace"],
+        ["--model", ""],
+        ["--dtype", "float33", "-m", "one"],
+        ["--dtype", "float32"],
+        ["--device", "cuda"],
     ],
 )
-def test_a_bad_option_gives_two(command: Command, arguments: list[str]) -> None:
-    result = command(*arguments, "Why?")
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_bad_option_gives_two_and_one_line(
+    command: Command, arguments: list[str], terminal: bool
+) -> None:
+    result = command(*arguments, "Why?", terminal=terminal)
     assert (result.code, result.out) == (2, "")
-    assert result.err
+    assert re.fullmatch(r"specfuse: [^\n\x1b]{20,}\.\n", result.err)
     assert command.made == []
 
 
-@pytest.mark.parametrize("arguments", [["chat", "--max-tokens", "0"], ["chat", "--stop", ""]])
+def test_an_option_without_its_value_gives_two_and_one_line(command: Command) -> None:
+    result = command("Why?", "--stop")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        "specfuse: option '--stop' requires an argument; specfuse run --help lists the options.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--max-tokens", "0"], ["--stop", ""], ["--dtype", "int8"], ["--device", "cpu"]]
+)
 def test_a_bad_option_of_a_chat_is_told_at_once(command: Command, arguments: list[str]) -> None:
-    assert command(*arguments).code == 2
+    result = command("chat", *arguments)
+    assert (result.code, result.err.count("\n")) == (2, 1)
     assert command.made == []
 
 
