@@ -1,0 +1,179 @@
+"""Answers to generated questions, given by worker processes: one row, one question, one job.
+
+This module knows nothing of tables. An answer depends on its job alone, so the number of workers
+changes nothing but the time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.rows import MAX_NEW_TOKENS, Row, copies
+from specfuse_core import FusionEngine, Generation, ModelConfig
+from training.evaluate import draw_questions
+from training.sample import Sample, is_right
+from training.splits import Split
+
+__all__ = [
+    "Answer",
+    "Ask",
+    "FailedAnswerError",
+    "Job",
+    "Question",
+    "answer",
+    "draw",
+    "engine_over",
+    "workers",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The ``index``-th question of a task and a seed, with its true answer."""
+
+    task: str
+    seed: int
+    index: int
+    sample: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    row: Row
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a job.
+
+    Args:
+        row: name of the row.
+        task: name of the task.
+        seed: of the questions.
+        index: of the question.
+        expected: the true answer.
+        text: the one that was given.
+        right: whether they come down to the same.
+        rounds: how many it took.
+        activity: base models active in a round, summed over the rounds.
+        first_seconds: wall time to the first segment.
+        seconds: wall time of the answer.
+    """
+
+    row: str
+    task: str
+    seed: int
+    index: int
+    expected: str
+    text: str
+    right: bool
+    rounds: int
+    activity: int
+    first_seconds: float
+    seconds: float
+
+
+class FailedAnswerError(RuntimeError):
+    """A question that could not be answered; it names the question."""
+
+
+#: Answers in the order of the jobs; so many of them, in a row, are given by the same worker.
+Ask = Callable[[Sequence[Job], int], Iterable[Answer]]
+
+
+def draw(tasks: Sequence[str], split: Split, seeds: Sequence[int], count: int) -> list[Question]:
+    """``count`` questions of each task and seed."""
+    return [
+        Question(task, seed, index, sample)
+        for task in tasks
+        for seed in seeds
+        for index, sample in enumerate(draw_questions(task, split, count, seed=seed))
+    ]
+
+
+def engine_over(models: Sequence[tuple[str, Path]]) -> FusionEngine:
+    """An engine over all models and their copies; weights are loaded once, when first needed."""
+    configs = [
+        ModelConfig(path=str(path), name=copy, device="cpu")
+        for name, path in models
+        for copy in copies(name, len(models))
+    ]
+    return FusionEngine.from_pretrained(configs, progress=False)
+
+
+def answer(engine: FusionEngine, job: Job) -> Answer:
+    """Have the job's row answer the job's question.
+
+    Raises:
+        FailedAnswerError: whatever went wrong.
+    """
+    row, question = job.row, job.question
+    try:
+        fused = engine.subset(row.models).with_config(row.config)
+        fused.warm_up()
+        started = time.perf_counter()
+        stream = fused.stream(
+            [turn.as_dict() for turn in question.sample.prompt],
+            max_new_tokens=MAX_NEW_TOKENS,
+            sampling=row.sampling.replace(seed=question.seed * 100_000 + question.index),
+        )
+        segments = [next(stream)]
+        first = time.perf_counter()
+        segments += stream
+        ended = time.perf_counter()
+        generation = Generation.of(segments)
+    except Exception as error:
+        raise FailedAnswerError(
+            f"{row.name} on question {question.index} of {question.task}, seed {question.seed}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return Answer(
+        row=row.name,
+        task=question.task,
+        seed=question.seed,
+        index=question.index,
+        expected=question.sample.answer,
+        text=generation.text,
+        right=is_right(generation.text, question.sample.answer),
+        rounds=len(generation.rounds),
+        activity=sum(len({*r.drafters, *r.verifiers}) for r in generation.rounds),
+        first_seconds=first - started,
+        seconds=ended - started,
+    )
+
+
+@contextmanager
+def workers(models: Sequence[tuple[str, Path]], count: int) -> Iterator[Ask]:
+    """``count`` processes of one torch thread each, this one if it is the only one."""
+    work = partial(_answer, tuple(models))
+    if count == 1:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield lambda jobs, together: map(work, jobs)
+        finally:
+            torch.set_num_threads(before)
+        return
+    # Spawned, since a forked process shares locks with whatever else runs here.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, torch.set_num_threads, (1,)) as pool:
+        yield lambda jobs, together: pool.map(work, jobs, chunksize=together)
+
+
+def _answer(models: tuple[tuple[str, Path], ...], job: Job) -> Answer:
+    return answer(_engine(models), job)
+
+
+@cache
+def _engine(models: tuple[tuple[str, Path], ...]) -> FusionEngine:
+    return engine_over(models)

@@ -1,0 +1,176 @@
+"""Exact match of models alone and together, on questions that no model was trained on.
+
+Run: ``python -m benchmarks.quality``, or ``--quick`` for 60 questions a task instead of 300.
+
+    python -m benchmarks.quality            # the table of the README
+    python -m benchmarks.quality --sweep    # what the defaults are chosen from
+    python -m benchmarks.quality --models DIR DIR --against specfuse-no-exit    # model exit
+    python -m benchmarks.quality --rows specem specem:learning_rate=2.0,segment_tokens=8
+
+Everything is greedy, but for the self-ensemble: as many copies of the best single model as there
+are models, sampled with the papers' temperature 0.6 and top_p 0.9. Which single model is best is
+decided by task, on the very questions of the run, which favours it. The complete-response row
+drafts whole answers and votes once.
+
+Accuracies have 95 % Wilson intervals. Models per round are the base models that drafted or
+verified, on average over all rounds of all answers. The time to the first segment is compared
+question by question, in one process, one after the other. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.answers import (
+    Answer,
+    Ask,
+    FailedAnswerError,
+    Job,
+    Question,
+    draw,
+    engine_over,
+    workers,
+)
+from benchmarks.results import Results, report
+from benchmarks.rows import LISTS, Row, select, single_rows
+from specfuse_core.bundled import bundled_models
+from specfuse_core.errors import FusionError
+from training.recipe import TASKS
+from training.splits import Split
+
+__all__ = ["main", "measure"]
+
+_DESCRIPTION = __doc__.splitlines()[0]
+
+
+def measure(rows: Sequence[Row], questions: Sequence[Question], ask: Ask) -> Results:
+    """Every row's answer to every question.
+
+    A question is put to all rows in turn, so that what disturbs the machine disturbs all of them.
+    """
+    tasks = tuple(dict.fromkeys(question.task for question in questions))
+    found: dict[str, list[Answer]] = {}
+
+    def put(jobs: Sequence[Job], together: int) -> None:
+        for answer in ask(jobs, together):
+            found.setdefault(answer.row, []).append(answer)
+
+    # The best model alone must be known before copies of it can answer.
+    best: dict[str, str] = {}
+    if any(row.of_best for row in rows):
+        alone = single_rows(next(row.models for row in rows if row.of_best))
+        put([Job(row, question) for question in questions for row in alone], len(alone))
+        best = {task: _best(found, task) for task in tasks}
+    rest = [row for row in rows if row.name not in found]
+    if rest:
+        jobs = [
+            Job(row.of(best[question.task]) if row.of_best else row, question)
+            for question in questions
+            for row in rest
+        ]
+        put(jobs, len(rest))
+    return Results(tasks, {row.name: tuple(found[row.name]) for row in rows}, best)
+
+
+def _best(found: Mapping[str, Sequence[Answer]], task: str) -> str:
+    """The row with most right answers to a task; the earlier of equals."""
+    return max(found, key=lambda row: sum(a.right for a in found[row] if a.task == task))
+
+
+def _shown(ask: Ask) -> Ask:
+    """``ask`` with a progress bar on standard error, if that is a terminal."""
+    console = Console(stderr=True)
+    return lambda jobs, together: track(
+        ask(jobs, together),
+        "answering",
+        len(jobs),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _kept(ask: Ask, file: TextIO) -> Ask:
+    """``ask`` that also writes each answer to ``file``, a line of JSON each."""
+
+    def keep(jobs: Sequence[Job], together: int) -> Iterable[Answer]:
+        for answer in ask(jobs, together):
+            file.write(json.dumps(asdict(answer)) + "\n")
+            yield answer
+
+    return keep
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=_DESCRIPTION)
+    parser.add_argument("--quick", action="store_true", help="60 questions a task")
+    parser.add_argument("--sweep", action="store_true", help="settings, on the validation split")
+    parser.add_argument(
+        "--models", nargs="+", type=Path, default=[], metavar="DIR", help="beside the bundled ones"
+    )
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="names, or specem:knob=value")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--split", choices=["test", "validation"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--questions", type=_positive, help="per task, over all seeds")
+    parser.add_argument("--jobs", type=_positive, default=2, help="worker processes")
+    parser.add_argument("--against", metavar="ROW", help="show the differences to this row too")
+    parser.add_argument("--answers", type=Path, metavar="FILE", help="write every answer here")
+    given = parser.parse_args(arguments)
+    given.seeds = list(dict.fromkeys(given.seeds))
+    given.tasks = list(dict.fromkeys(given.tasks))
+    given.split = Split(given.split or ("validation" if given.sweep else "test"))
+    given.questions = given.questions or (60 if given.quick else 300)
+    if given.questions % len(given.seeds):
+        parser.error(f"--questions must be a multiple of the {len(given.seeds)} seeds")
+    given.models = [(path.name, path) for path in (*bundled_models(), *_full(given.models))]
+    names = [name for name, _ in given.models]
+    kind = "sweep" if given.sweep else "exit" if len(names) > len(bundled_models()) else "report"
+    try:
+        engine_over(given.models)
+        given.rows = select(given.rows, names) if given.rows else LISTS[kind](names)
+    except FusionError as error:
+        parser.error(str(error))
+    if given.against not in (None, *(row.name for row in given.rows)):
+        parser.error(f"--against: {given.against!r} is none of the rows of this run")
+    return given
+
+
+def _full(paths: Iterable[Path]) -> Iterable[Path]:
+    return (path.expanduser().resolve() for path in paths)
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given: Any = _arguments(arguments)
+    questions = draw(given.tasks, given.split, given.seeds, given.questions // len(given.seeds))
+    with ExitStack() as opened:
+        ask = _shown(opened.enter_context(workers(given.models, given.jobs)))
+        if given.answers:
+            ask = _kept(ask, opened.enter_context(given.answers.open("w", encoding="utf-8")))
+        try:
+            results = measure(given.rows, questions, ask)
+        except FailedAnswerError as error:
+            raise SystemExit(f"stopped: {error}") from error
+    print(f"{given.questions} {given.split} questions a task, seeds {given.seeds}\n")
+    for line in report(results, given.against):
+        print(line)
+    print(json.dumps(results.record()))
+
+
+if __name__ == "__main__":
+    main()
