@@ -25,6 +25,7 @@ class Budget:
         self._count = count
         # An answer that goes on from a final assistant turn is counted from its end.
         self._text = final.content if final.role == "assistant" else ""
+        self._start = len(self._text)
         self._before = count(self._text) if self._text else 0
         self._limit = request.max_new_tokens
         self._segments = 0
@@ -48,6 +49,11 @@ class Budget:
         self._text += fits
         self.spent = max(self.spent, self._count(self._text) - self._before)
         return fits
+
+    def keep(self, length: int) -> None:
+        """Cut the answer back to its first ``length`` characters, as a stop string does."""
+        self._text = self._text[: self._start + length]
+        self.spent = min(max(self._measure(""), 0), self._limit)
 
     def _cut(self, text: str) -> str:
         low, high = 0, len(text)

@@ -279,6 +279,7 @@ class FusionEngine:
         budget = Budget(first.count_tokens, request)
         stops = StopBuffer(request.stop)
         seed = request.sampling.seed or 0
+        written = 0
 
         def last(text: str, finish: FinishReason) -> Segment:
             usage = Usage(
@@ -306,8 +307,10 @@ class FusionEngine:
                     return
                 text = budget.take(played.candidate.text)
                 shown, stopped = stops.feed(text)
+                written += len(shown)
                 finish: FinishReason | None = None
                 if stopped:
+                    budget.keep(written)
                     finish = "stop_sequence"
                 elif played.candidate.ends and text == played.candidate.text:
                     finish = "stop"

@@ -330,8 +330,9 @@ class ModelUsage:
 class Usage:
     """The answer as one model would have counted it, and what each base model spent.
 
-    ``prompt_tokens`` and ``completion_tokens`` are in the first base model's tokens;
-    ``seed`` is the one that was used, so that the answer can be drawn again.
+    ``prompt_tokens`` and ``completion_tokens`` are in the first base model's tokens, the latter of
+    what was emitted, without anything that a stop string cut off; ``seed`` is the one that was
+    used, so that the answer can be drawn again.
     """
 
     prompt_tokens: int

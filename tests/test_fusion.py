@@ -195,6 +195,42 @@ def test_the_budget_is_counted_in_the_first_models_tokens() -> None:
     assert words.generate("q").usage.completion_tokens == 2
 
 
+@pytest.mark.parametrize("segment_tokens", [1, 2, 3, 20])
+@pytest.mark.parametrize(
+    ("stop", "text", "tokens"),
+    [
+        ("three", "one two ", 3),
+        (" three", "one two", 2),
+        ("o three fo", "one tw", 2),
+        ("one", "", 0),
+        ("never", "one two three four five six", 6),
+    ],
+)
+def test_only_what_is_emitted_before_a_stop_string_counts(
+    segment_tokens: int, stop: str, text: str, tokens: int
+) -> None:
+    for kind, expected in ((ScriptedBackend, tokens), (Letters, len(text))):
+        fused = engine(kind("a", "one two three four five six"), segment_tokens=segment_tokens)
+        generation = fused.generate("q", stop=stop)
+        assert (generation.text, generation.usage.completion_tokens) == (text, expected)
+
+
+def test_what_a_stop_string_cuts_off_does_not_count_after_a_final_assistant_message() -> None:
+    messages = [Message("user", "count"), Message("assistant", "one two thr")]
+    fused = alone(lambda request, response: "ee four five six"[len(response) :])
+    generation = fused.generate(messages, stop="five")
+    assert (generation.text, generation.usage.completion_tokens) == ("ee four ", 2)
+    assert fused.generate(messages, stop="e fou").usage.completion_tokens == 0
+
+
+def test_a_stop_string_at_the_limit_counts_no_more_than_the_limit() -> None:
+    generation = alone("one two three four five").generate("q", stop="four", max_new_tokens=4)
+    assert (generation.text, generation.finish_reason) == ("one two three ", "stop_sequence")
+    assert generation.usage.completion_tokens == 4
+    more = alone("one two three four five").generate("q", stop="our", max_new_tokens=4)
+    assert (more.text, more.usage.completion_tokens) == ("one two three f", 4)
+
+
 def test_a_final_assistant_message_is_counted_only_from_its_end() -> None:
     messages = [Message("user", "count"), Message("assistant", "one two thr")]
     fused = alone(lambda request, response: "ee four five"[len(response) :], segment_tokens=2)

@@ -155,6 +155,19 @@ def test_text_that_every_verifier_drops_ends_the_answer_as_the_naive_engine_does
     assert answer.rounds[-1].candidate == Candidate("", True)
 
 
+@pytest.mark.parametrize("stop_at", [3, 20, 35])
+def test_the_tokens_before_a_stop_string_are_those_of_the_text(stop_at: int) -> None:
+    members = [("llama", "metaspace"), ("gemma3", "bytelevel")]
+    config = FusionConfig(method="specem", segment_tokens=8)
+    options = {"temperature": 0.8, "seed": 6, "max_new_tokens": 60}
+    text = never_ending(engine(members, config)).generate(QUESTION, **options).text
+    stop = text[stop_at : stop_at + 3]
+    fused = never_ending(engine(members, config))
+    answer = assert_same_answer(fused, QUESTION, stop=stop, **options)
+    assert (answer.text, answer.finish_reason) == (text[: text.index(stop)], "stop_sequence")
+    assert answer.usage.completion_tokens == fused.backends[0].count_tokens(answer.text)
+
+
 def test_all_sampling_parameters_together_equal_the_naive_engine() -> None:
     members = [("qwen2", "sentencepiece"), ("phi", "wordpiece")]
     assert_same_answer(
