@@ -61,10 +61,10 @@ class Options(BaseModel):
 class SamplingParams(Options):
     """How each base model draws its drafts. Verification never sees any of this.
 
-    A draw belongs to (seed, base model, position), so the same seed gives the same answer
-    whatever runs beside it. ``temperature=0`` is greedy. The papers sample with
-    ``temperature=0.6, top_p=0.9``. ``seed=None`` draws a fresh seed for each request and reports
-    it in :attr:`Generation.seed`.
+    The noise of a draw belongs to (seed, base model, position, token), so the same seed gives the
+    same answer whatever runs beside it, and rounding seldom changes one. ``temperature=0`` is
+    greedy. The papers sample with ``temperature=0.6, top_p=0.9``. ``seed=None`` draws a fresh seed
+    for each request and reports it in :attr:`Usage.seed`.
     """
 
     temperature: float = Field(0.0, ge=0.0)

@@ -25,7 +25,7 @@ def naive_engine(engine: FusionEngine, tolerance: float) -> FusionEngine:
     """The naive engine over the base models of ``engine``, which from now on are watched.
 
     The naive engine takes over each draw of ``engine``, after a look at its logits: rounding may
-    carry a draw over the border between two ids, whatever both engines do right.
+    turn a draw where two ids are all but level, whatever both engines do right.
     """
     backends = []
     for backend in engine.backends:

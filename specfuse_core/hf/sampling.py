@@ -1,6 +1,8 @@
-"""Logits -> the next id. A draw belongs to (seed, base model, position).
+"""Logits -> the next id. The noise of a draw belongs to (seed, base model, position, id).
 
-This module knows nothing of text or caches.
+A draw takes the largest sum of log-probability and Gumbel noise, which draws by the probabilities.
+Since an id's noise depends on nothing else, rounding in the logits changes a draw only where two
+sums are level, however flat the distribution. This module knows nothing of text or caches.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from torch import Tensor
 
 from specfuse_core.config import SamplingParams
 
-__all__ = ["Chooser", "Sampler", "uniform"]
+__all__ = ["Chooser", "Sampler", "gumbel"]
 
 #: The largest logits that are sorted first; the whole vocabulary only if these do not suffice.
 _SHORTLIST = 1024
+#: 2 ** 64 over the golden ratio, as a signed number.
+_GOLDEN = -0x61C8864680B583EB
 
 
 class Chooser(Protocol):
@@ -28,10 +32,26 @@ class Chooser(Protocol):
         ...
 
 
-def uniform(seed: int, name: str, position: int) -> float:
-    """A number in [0, 1) that depends on its three arguments alone."""
-    key = f"{seed}\0{name}\0{position}".encode()
-    return int.from_bytes(hashlib.blake2b(key, digest_size=6).digest(), "big") / 2**48
+def gumbel(seed: int, name: str, position: int, ids: Tensor) -> Tensor:
+    """Standard Gumbel noise ``[N]`` for each of ``ids`` ``[N]``, from these four alone.
+
+    Counter-based, so that only the ids that may be drawn cost anything: splitmix64 (Steele, Lea
+    and Flood, OOPSLA 2014), started at a hash of the first three, with the id as its counter.
+    """
+    key = hashlib.blake2b(f"{seed}\0{name}\0{position}".encode(), digest_size=8).digest()
+    # Sums and products of 64-bit integers wrap around.
+    bits = ids * _GOLDEN + int.from_bytes(key, "big", signed=True)
+    bits = (bits ^ _shifted(bits, 30)) * -0x40A7B892E31B1A47
+    bits = (bits ^ _shifted(bits, 27)) * -0x6B2FB644ECCEEE15
+    bits = bits ^ _shifted(bits, 31)
+    # 52 bits and a half, out of 2 ** 52: neither 0 nor 1.
+    uniform = (_shifted(bits, 12).double() + 0.5) * 2.0**-52
+    return -(-uniform.log()).log()
+
+
+def _shifted(bits: Tensor, count: int) -> Tensor:
+    """``bits`` to the right, as if they had no sign."""
+    return (bits >> count) & ((1 << (64 - count)) - 1)
 
 
 class Sampler:
@@ -58,36 +78,33 @@ class Sampler:
             logits = _penalised(logits, context, params.repetition_penalty)
         if params.temperature == 0:
             return int(logits.argmax())
-        return self._draw(
-            logits / params.temperature, uniform(params.seed or 0, self._name, position)
-        )
+        values, ids = self._survivors(logits / params.temperature)
+        noise = gumbel(params.seed or 0, self._name, position, ids)
+        return int(ids[(values + noise).argmax()])
 
-    def _draw(self, logits: Tensor, u: float) -> int:
-        params = self._params
-        size = len(logits)
+    def _survivors(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """What passes top-k, top-p and min-p: logits ``[N]`` and their ids ``[N]``."""
+        params, size = self._params, len(logits)
         top = min(params.top_k or size, size)
+        if params.top_p == 1 and params.min_p == 0:
+            if top == size:
+                return logits, torch.arange(size, device=logits.device)
+            values, ids = logits.topk(top)
+            return values, ids
         mass = logits.logsumexp(0) if top == size else logits.topk(top).values.logsumexp(0)
         for count in (min(_SHORTLIST, top), top):
             values, ids = logits.topk(count)
-            probabilities = (values - mass).double().exp()
-            cumulative = probabilities.cumsum(0)
-            kept = self._kept(probabilities, cumulative)
-            # Either a filter cut within the shortlist, or the draw falls into it all the same.
-            if kept < count or count == top or (self._unfiltered and u < cumulative[-1]):
+            kept = self._kept((values - mass).double().exp())
+            if kept < count:
                 break
-        share = 1.0 if self._unfiltered and count < top else float(cumulative[kept - 1])
-        index = int(torch.searchsorted(cumulative[:kept], u * share, right=True))
-        return int(ids[min(index, kept - 1)])
+        return values[:kept], ids[:kept]
 
-    @property
-    def _unfiltered(self) -> bool:
-        return self._params.top_p == 1 and self._params.min_p == 0
-
-    def _kept(self, probabilities: Tensor, cumulative: Tensor) -> int:
+    def _kept(self, probabilities: Tensor) -> int:
         """How many of the sorted ``probabilities`` pass top-p and then min-p; at least one."""
         kept = len(probabilities)
         if self._params.top_p < 1:
-            kept = int((cumulative - probabilities < self._params.top_p).sum())
+            before = probabilities.cumsum(0) - probabilities
+            kept = int((before < self._params.top_p).sum())
         if self._params.min_p > 0:
             likely = probabilities[:kept] >= self._params.min_p * probabilities[0]
             kept = int(likely.sum())
