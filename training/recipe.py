@@ -128,8 +128,8 @@ RECIPES = {
             config=_llama,
             chat=ROLE_MARKS,
             vocabulary=3584,
-            drills=1200,
-            steps=7000,
+            drills=1000,
+            steps=4500,
         ),
         Recipe(
             name="reckoner",
@@ -146,7 +146,7 @@ RECIPES = {
             chat=CHATML,
             vocabulary=1536,
             drills=600,
-            steps=5000,
+            steps=3600,
         ),
         Recipe(
             name="clerk",
@@ -162,8 +162,8 @@ RECIPES = {
             config=_gpt_neox,
             chat=HEADERS,
             vocabulary=4096,
-            drills=1000,
-            steps=6000,
+            drills=800,
+            steps=3600,
             words=PLAIN_WORDS,
         ),
     )

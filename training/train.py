@@ -72,9 +72,14 @@ def encode(tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample]) -> lis
     return encoded
 
 
+# Few different shapes: kernels are compiled, and kept, for each.
+_WIDTHS, _ROWS = 64, 512
+
+
 def collate(encoded: Sequence[Encoded], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded ids and labels, [B, S]. Causal attention never looks at the padding."""
     longest = max(len(sample.ids) for sample in encoded)
+    longest += -longest % _WIDTHS
     ids = torch.full((len(encoded), longest), pad)
     labels = torch.full((len(encoded), longest), IGNORED)
     for row, sample in enumerate(encoded):
@@ -106,9 +111,12 @@ def answer_loss(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor)
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     learnt = targets != IGNORED
-    head = model.get_output_embeddings()
-    logits = head(hidden[learnt])
-    return torch.nn.functional.cross_entropy(logits.float(), targets[learnt])
+    hidden, targets = hidden[learnt], targets[learnt]
+    missing = -len(targets) % _ROWS
+    hidden = torch.nn.functional.pad(hidden, (0, 0, 0, missing))
+    targets = torch.nn.functional.pad(targets, (0, missing), value=IGNORED)
+    logits = model.get_output_embeddings()(hidden)
+    return torch.nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED)
 
 
 def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
