@@ -53,10 +53,12 @@ Made by `python -m training {recipe.name}`.
 | context | {CONTEXT_WINDOW} tokens |
 | end of turn | `{trained.tokenizer.eos_token}` |
 | weights | float16 |
-| data | {recipe.steps * recipe.batch_size:,} conversations ({mix}) |
-| steps, batch | {recipe.steps:,}, {recipe.batch_size} |
+| data | {recipe.drills * recipe.batch_size:,} drills, then \
+{recipe.steps * recipe.batch_size:,} conversations ({mix}) |
+| steps, batch | {recipe.all_steps:,}, {recipe.batch_size} |
 | peak learning rate | {recipe.learning_rate:g} (Muon for matrices, AdamW for the rest) |
 | seed | {recipe.seed} |
+| training time | {trained.seconds / 60:.0f} minutes in one process |
 | final loss | {trained.loss:.4f} nats per answer token |
 
 Alone, greedy, exact match of the last sentence, on {asked} freshly drawn questions a task with

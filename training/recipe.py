@@ -128,8 +128,8 @@ RECIPES = {
             config=_llama,
             chat=ROLE_MARKS,
             vocabulary=3584,
-            drills=1000,
-            steps=4500,
+            drills=1600,
+            steps=3200,
         ),
         Recipe(
             name="reckoner",
@@ -161,9 +161,9 @@ RECIPES = {
             },
             config=_gpt_neox,
             chat=HEADERS,
-            vocabulary=4096,
-            drills=800,
-            steps=3600,
+            vocabulary=3328,
+            drills=1700,
+            steps=2800,
             words=PLAIN_WORDS,
         ),
     )
