@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 import sys
 import threading
@@ -24,9 +25,11 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import _detect_agent
 from huggingface_hub.utils._http import default_client_factory
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from specfuse_core import FusionConfig, FusionEngine, Message, ModelConfig, Request
 from specfuse_core.errors import (
@@ -290,6 +293,10 @@ class Hub:
         self.down = sys.modules[client].ConnectError("[Errno -2] Name or service not known")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+        # As in a new process on a new machine, which has not asked for this day's telemetry yet.
+        monkeypatch.setattr(_detect_agent, "_registry", None)
+        registry = str(cache / "harnesses.json")
+        monkeypatch.setattr(huggingface_hub.constants, "AGENT_HARNESSES_PATH", registry)
         monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"slept {seconds} s"))
 
     def request(self, *, url: str, timeout: float | None = None, **options: object) -> None:
@@ -345,6 +352,23 @@ def test_a_cached_model_is_loaded_without_the_network(
     assert fused.generate("a", max_new_tokens=3).text
     assert hub.asked == []
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_settings_of_the_process_are_as_before_after_loading(
+    hub: Hub, save: Save, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    monkeypatch.delenv("DISABLE_SAFETENSORS_CONVERSION", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    if cached:
+        hub.keep("org/set", save("saved"))
+        engine("org/set", warm_up=True)
+    else:
+        with pytest.raises(ModelNotFoundError):
+            engine("org/set", warm_up=True)
+    assert "DISABLE_SAFETENSORS_CONVERSION" not in os.environ
+    assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY is False
+    assert logging.is_progress_bar_enabled()
 
 
 def test_a_cached_model_that_lacks_its_weights_is_told_in_one_error(hub: Hub, save: Save) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -24,10 +24,11 @@ from transformers.utils import logging
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError, PickleWeightsError
 
-__all__ = ["failed", "fetch", "pickled", "unconverted"]
+__all__ = ["failed", "fetch", "pickled"]
 
 #: Seconds that the hub has to answer the first question about a model.
 _PATIENCE = 4.0
+_NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 _NO_SUCH_MODEL = (
@@ -41,6 +42,8 @@ _NO_SUCH_MODEL = (
 def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
     """``loader.from_pretrained``, from disk if all is there, from the hub if not.
 
+    One call at a time: settings of the process are other ones meanwhile.
+
     Raises:
         ModelLoadError: naming the model, ``what`` was looked for, where, and what to do.
     """
@@ -49,7 +52,8 @@ def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
     options |= {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     with _quiet():
         try:
-            return loader.from_pretrained(path, local_files_only=True, **options)
+            with _unseen():
+                return loader.from_pretrained(path, local_files_only=True, **options)
         except OSError as error:
             if directory.is_dir():
                 raise failed(config, what, error) from error
@@ -75,7 +79,8 @@ def _ask_hub(config: ModelConfig, what: str) -> None:
     """
     try:
         url = hf_hub_url(config.path, "config.json", revision=config.revision)
-        get_hf_file_metadata(url, timeout=_PATIENCE)
+        with _unseen():
+            get_hf_file_metadata(url, timeout=_PATIENCE)
     except GatedRepoError as error:
         answer = "shows it only to whom it let in (ask on its page, then run `hf auth login`)"
         raise _not_found(config, what, answer, error) from error
@@ -128,26 +133,30 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Switch off transformers' own progress bars: loading shows one of ours."""
-    shown = logging.is_progress_bar_enabled()
+    """No progress bars of transformers', and no request of its that weights be converted.
+
+    Loading shows a bar of ours; and asking a service to convert pickled weights is not loading.
+    """
+    shown, asked = logging.is_progress_bar_enabled(), os.environ.get(_NO_CONVERSION)
     logging.disable_progress_bar()
+    os.environ[_NO_CONVERSION] = "1"
     try:
         yield
     finally:
         if shown:
             logging.enable_progress_bar()
+        if asked is None:
+            del os.environ[_NO_CONVERSION]
+        else:
+            os.environ[_NO_CONVERSION] = asked
 
 
 @contextmanager
-def unconverted() -> Iterator[None]:
-    """Keep transformers from asking a service to convert pickled weights: local means local."""
-    name = "DISABLE_SAFETENSORS_CONVERSION"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
+def _unseen() -> Iterator[None]:
+    """No telemetry, for which the hub's client goes to the network even if all is on disk."""
+    before = constants.HF_HUB_DISABLE_TELEMETRY
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        constants.HF_HUB_DISABLE_TELEMETRY = before

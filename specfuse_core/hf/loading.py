@@ -21,7 +21,7 @@ from transformers import (
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError, NoWeightsError
 from specfuse_core.hf.backend import LoadedModel
-from specfuse_core.hf.hub import failed, fetch, pickled, unconverted
+from specfuse_core.hf.hub import failed, fetch, pickled
 from specfuse_core.hf.runner import Runner
 from specfuse_core.hf.template import ChatTemplate
 
@@ -83,7 +83,7 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
         if model is None:
             model = LoadedModel(Runner(_weights(config)))
             _in_use[key] = model
-    tokenizer = fetch(config, "the tokenizer", AutoTokenizer)
+        tokenizer = fetch(config, "the tokenizer", AutoTokenizer)
     template = template_of(
         model.runner.model, tokenizer, config.chat_template, config.chat_template_kwargs
     )
@@ -129,10 +129,9 @@ def _weights(config: ModelConfig) -> PreTrainedModel:
     if not config.allow_pickle:
         options["use_safetensors"] = True
     model: PreTrainedModel
-    with unconverted():
-        model, found = fetch(
-            config, "the weights", AutoModelForCausalLM, output_loading_info=True, **options
-        )
+    model, found = fetch(
+        config, "the weights", AutoModelForCausalLM, output_loading_info=True, **options
+    )
     if found["missing_keys"]:
         # transformers makes them up at random, with no more than a log line.
         missing = sorted(found["missing_keys"])
