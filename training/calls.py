@@ -14,7 +14,17 @@ from training.facts import AGE, COLOUR, HOME, JOB, LIKES, PRICE, SPOT, Fact, Rel
 from training.lexicon import NAMES, QUANTITIES, STATES, THINGS, plural
 from training.sample import Level, Message, Sample, Skill
 from training.splits import Phrasings, Split
-from training.tools import COMMON, KINDS, Tool, Value, as_dict, describe, draw_action, say_action
+from training.tools import (
+    COMMON,
+    KINDS,
+    Tool,
+    Value,
+    as_dict,
+    describe,
+    draw_action,
+    draw_invented,
+    say_action,
+)
 
 NO_TOOL = "None of the tools can do that."
 
@@ -80,11 +90,16 @@ def call(rng: random.Random, skill: Skill, tool: Tool, values: Mapping[str, Valu
 
 def draw_request(rng: random.Random, split: Split | None = None) -> tuple[Tool, dict[str, Value]]:
     """A tool (of the split, if one is given) and kind -> value of what is asked of it."""
-    tool = draw_action(rng) if rng.random() < 0.65 else rng.choice(COMMON)
+    maker = rng.choices((draw_action, _draw_common, draw_invented), (55, 30, 15))[0]
+    tool = maker(rng)
     while split is not None and tool not in COMMON and tool.split is not split:
-        tool = draw_action(rng)
+        tool = maker(rng)
     mentioned = [each for each in tool.parameters if each.required or rng.random() < 0.5]
     return tool, {each.kind: KINDS[each.kind].draw(rng) for each in mentioned}
+
+
+def _draw_common(rng: random.Random) -> Tool:
+    return rng.choice(COMMON)
 
 
 def say(rng: random.Random, split: Split, tool: Tool, values: Mapping[str, Value]) -> str:
@@ -102,18 +117,18 @@ def say_politely(rng: random.Random, split: Split, request: str) -> str:
 def choose_among(rng: random.Random, tool: Tool | None, level: Level) -> list[dict[str, Any]]:
     """The descriptions of a few tools in random order, `tool` among them."""
     tools = [] if tool is None else [tool]
-    verbs = {each.name.split("_")[0] for each in tools}
+    taken = {word for each in tools for word in each.name.split("_")}
     size = rng.choices((1, 2, 3, 4), (25, 35, 25, 15) if level.plain < 0.5 else (50, 50, 0, 0))[0]
     while len(tools) < size:
         other, _ = draw_request(rng)
-        if tool is not None and tool not in COMMON and rng.random() < 0.35:
+        if tool is not None and tool.is_action and rng.random() < 0.35:
             other = _like(rng, tool, other)
-        verb = other.name.split("_")[0]
+        words = set(other.name.split("_"))
         if other.name not in {each.name for each in tools} and (
-            verb not in verbs or other not in COMMON
+            other.is_action or not words & taken
         ):
             tools.append(other)
-            verbs.add(verb)
+            taken |= words
     rng.shuffle(tools)
     return [as_dict(rng, each) for each in tools]
 
@@ -146,13 +161,15 @@ def make_call(rng: random.Random, split: Split, skill: Skill, level: Level) -> S
     tools = choose_among(rng, tool, level)
     if rng.random() < 0.08:
         other, wanted = draw_request(rng, split)
+        while not other.is_action:
+            other, wanted = draw_request(rng, split)
         names = {each["function"]["name"].split("_")[0] for each in tools}
-        if other not in COMMON and other.name.split("_")[0] not in names:
+        if other.name.split("_")[0] not in names:
             answer = NO_TOOL if skill.calls else call(rng, skill, tool, values)
             turn = Message("user", say(rng, split, other, wanted))
             return Sample((*_open(rng, [turn], tools), Message("assistant", answer)))
     request, answer = say(rng, split, tool, values), call(rng, skill, tool, values)
-    if tool not in COMMON and rng.random() < 0.08:
+    if tool.is_action and rng.random() < 0.08:
         request, answer = _twice(rng, split, skill, tool, values)
     messages = _open(rng, [Message("user", request)], tools)
     messages.append(Message("assistant", answer))
@@ -205,6 +222,9 @@ def draw_result(rng: random.Random) -> tuple[str, str]:
         told = " ".join(f"The {key} is {value}." for key, value in found.items())
         return json.dumps(found), told
     key, value = next(iter(found.items()))
+    if form < 0.62:
+        said = f"The {key} of the {rng.choice(THINGS)} is {value}."
+        return said, said
     if form < 0.8:
         return str(value), f"The result is {value}."
     return f"{key}: {value}", f"The {key} is {value}."

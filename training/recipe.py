@@ -129,7 +129,7 @@ RECIPES = {
             chat=ROLE_MARKS,
             vocabulary=3584,
             drills=1600,
-            steps=3200,
+            steps=6400,
         ),
         Recipe(
             name="reckoner",
@@ -163,7 +163,7 @@ RECIPES = {
             chat=HEADERS,
             vocabulary=3328,
             drills=1700,
-            steps=2800,
+            steps=5600,
             words=PLAIN_WORDS,
         ),
     )

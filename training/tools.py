@@ -1,8 +1,9 @@
 """Tools: what can be called, how frameworks describe it, how a user asks for it.
 
-A tool is either an action on things, made of a verb, a noun and a choice of parameters (thousands
-of them, so that names must be read and not remembered), or one of a few dozen that people's first
-examples have. Knows nothing of conversations.
+A tool is an action on things, made of a verb, a noun and a choice of parameters (thousands of
+them, so that names must be read and not remembered), one that nobody has heard of and that the
+user names or quotes for, or one of a few dozen that people's first examples have. Knows nothing
+of conversations.
 """
 
 from __future__ import annotations
@@ -40,8 +41,13 @@ class Tool:
     requests: tuple[str, ...]  # phrasings; `{kind}` for each parameter that is mentioned
 
     @property
+    def is_action(self) -> bool:
+        """Whether `say_action` words its requests."""
+        return not self.requests
+
+    @property
     def split(self) -> Split:
-        """Actions are held out by their name; the common tools are everybody's."""
+        """Held out by their names, but for the common tools, which are everybody's."""
         return split_of("tool", self.name) if self.name not in _COMMON_NAMES else Split.TRAIN
 
     def of_kind(self, kind: str) -> Parameter | None:
@@ -88,6 +94,44 @@ def _saying(rng: random.Random) -> Value:
     )
 
 
+def _invented(rng: random.Random) -> str:
+    """A word that no list has: it can be copied, not remembered."""
+    syllables = rng.choices(_SYLLABLES, k=rng.randint(2, 3))
+    return "".join(syllables)
+
+
+def _phrase(rng: random.Random) -> Value:
+    words = rng.randint(1, 2)
+    return " ".join(
+        _invented(rng) if rng.random() < 0.5 else rng.choice(lexicon.THINGS) for _ in range(words)
+    )
+
+
+def _title(rng: random.Random) -> Value:
+    """A name as people give them, in any script."""
+    if rng.random() < 0.5:
+        return " ".join(_invented(rng).capitalize() for _ in range(rng.randint(1, 2)))
+    letters = rng.choice(_SCRIPTS)
+    return "".join(rng.choices(letters, k=rng.randint(2, 6)))
+
+
+def _location(rng: random.Random) -> Value:
+    """A place that no list has: `San Zobani, QU`."""
+    first = rng.choice((*_CITY_WORDS, _invented(rng).capitalize()))
+    state = "".join(rng.choices("ABCDEFGHIKLMNOPRSTUVWY", k=2))
+    return f"{first} {_invented(rng).capitalize()}{rng.choice((f', {state}', ''))}"
+
+
+_SYLLABLES = [f"{c}{v}{e}" for c in "bdfgklmnprstvz" for v in "aeiou" for e in ("", "", "n", "r")]
+_SCRIPTS = [
+    "".join(map(chr, span))
+    for span in (
+        range(0x4E00, 0x8E00), range(0x3042, 0x3094), range(0x30A2, 0x30F3), range(0xAC00, 0xD7A0),
+        range(0x0430, 0x0450), range(0x03B1, 0x03C9), range(0x00E0, 0x00F7),
+    )
+]  # fmt: skip
+_CITY_WORDS = ("San", "New", "Los", "Fort", "Saint", "East", "Port", "Lake", "Santa", "Old")
+
 KINDS: dict[str, Kind] = {
     "quantity": Kind(("quantity", "count", "number", "amount"), _number(1, 199), (), counts=True),
     "colour": Kind(("colour", "color"), _pick(lexicon.COLOURS)),
@@ -113,6 +157,12 @@ KINDS: dict[str, Kind] = {
     "language": Kind(("language",), _pick(_LANGUAGES)),
     "query": Kind(("query", "text"), _topic),
     "message": Kind(("message", "text", "body"), _saying),
+    # Only the invented tools have these.
+    "input": Kind(("input", "value", "x", "n", "number"), _number(0, 999), counts=True),
+    "word": Kind(("input", "text", "word", "phrase"), _phrase),
+    "title": Kind(("name", "title", "label", "full_name"), _title),
+    "about": Kind(("description", "note", "details"), _topic),
+    "location": Kind(("location", "place", "where"), _location),
 }
 
 # verb of the tool -> how a request says it
@@ -195,6 +245,100 @@ def say_action(
     ]
     rng.shuffle(tails)
     return " ".join([rng.choice(_VERBS[verb]), count, noun or f"{colour}{things}", *tails])
+
+
+_QUALITIES = (
+    "secret", "hidden", "quick", "slow", "double", "inner", "outer", "strange", "simple", "dark",
+    "bright", "special", "main", "final", "random", "ancient", "modern", "local", "global", "tidy",
+)  # fmt: skip
+_FUNCTIONS = ("function", "formula", "rule", "score", "code", "index", "rank", "factor", "key")
+_RECORDS = (
+    "customer", "client", "company", "team", "member", "project", "account", "record", "entry",
+    "contact", "supplier", "event", "group", "file", "task", "note", "guest", "partner",
+)  # fmt: skip
+_MEASURES = (
+    "climate", "forecast", "temperature", "population", "traffic", "wind", "rainfall", "map",
+    "height", "history", "humidity", "mayor", "tide", "timetable", "postcode", "area",
+)  # fmt: skip
+_CALLED_BY_NAME = (
+    "What is the value of {f}({v})? Use the tool.",
+    "Use the tool to get {f}({v}).",
+    "What is {f}({v})?",
+    "Call {f} with {v}.",
+    "Run {f}({v}).",
+    "Use {f} on {v}.",
+    "Use the {w} tool with {v}.",
+    "What does the {w} give for {v}?",
+    "Apply the {w} to {v}.",
+)
+_CALLED_BARE = (
+    "What is the value of {f}()? Use the tool.",
+    "Call {f}.",
+    "Run {f}().",
+    "Use the {w} tool.",
+    "What is the {w}?",
+)
+
+
+def draw_invented(rng: random.Random) -> Tool:
+    """A tool that the user names, quotes for, or asks a strange place's figures of."""
+    return rng.choice((_function, _function, _maker, _lookup))(rng)
+
+
+def _function(rng: random.Random) -> Tool:
+    """`dark_formula(x)`: called by its name, on a number, a word or nothing."""
+    quality = rng.choice((*_QUALITIES, *lexicon.COLOURS, *lexicon.THINGS, _invented(rng)))
+    words = [quality, rng.choice((*_FUNCTIONS, *_FUNCTIONS, _invented(rng)))]
+    name, said = "_".join(words), " ".join(words)
+    kind = rng.choices(("input", "word", None), (6, 3, 1))[0]
+    asked = _CALLED_BY_NAME if kind else _CALLED_BARE
+    requests = tuple(each.format(f=name, w=said, v=f"{{{kind}}}") for each in asked)
+    described = rng.choice(
+        (
+            f"Apply the {said} to an input.",
+            f"Calculates the {said}.",
+            f"Computes a {said}.",
+            f"Gives the {said}.",
+        )
+    )
+    parameters = (Parameter(rng.choice(KINDS[kind].names), kind),) if kind else ()
+    return Tool(name, described, parameters, requests)
+
+
+def _maker(rng: random.Random) -> Tool:
+    """`create_guest(name, note)`: what it makes is quoted."""
+    noun = rng.choice(_RECORDS)
+    verb, says = rng.choice((("create", "Create"), ("make", "Make"), ("register", "Register")))
+    extra = rng.choice(("", *_QUALITIES, *lexicon.COLOURS))
+    name = f"{extra}_{noun}" if extra and rng.random() < 0.4 else f"{verb}_{noun}"
+    parameters = [Parameter(rng.choice((*KINDS["title"].names, f"{noun}_name")), "title")]
+    requests = (
+        f"{says} a {noun} named '{{title}}'",
+        f'{says} a new {noun} called "{{title}}"',
+        f"{says} the {noun} '{{title}}'",
+        f'I need a {noun} named "{{title}}"',
+    )
+    ends: tuple[str, ...] = (".",)
+    if rng.random() < 0.6:
+        parameters.append(Parameter(rng.choice(KINDS["about"].names), "about"))
+        ends = (": {about}.", " - {about}.", ", described as {about}.")
+    described = rng.choice((f"{says}s a {noun}.", f"Tool for making a {noun}.", f"{says} {noun}."))
+    together = tuple(f"{head}{end}" for head in requests for end in ends)
+    return Tool(name, described, tuple(parameters), together)
+
+
+def _lookup(rng: random.Random) -> Tool:
+    """`get_tide(location)`: of a place that nobody knows."""
+    noun, verb = rng.choice(_MEASURES), rng.choice(("get", "find", "check", "fetch"))
+    requests = (
+        f"What is the {noun} in {{location}}?",
+        f"Tell me the {noun} of {{location}}.",
+        f"How is the {noun} in {{location}}?",
+        f"I want to know the {noun} in {{location}}.",
+    )
+    described = rng.choice((f"Gives the {noun} of a place.", f"{verb.capitalize()} the {noun}."))
+    parameters = (Parameter(rng.choice(KINDS["location"].names), "location"),)
+    return Tool(f"{verb}_{noun}", described, parameters, requests)
 
 
 def _common(name: str, description: str, kinds: str, *requests: str) -> Tool:
