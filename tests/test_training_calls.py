@@ -23,9 +23,8 @@ _SAYS = {
     "deliver": "deliver|bring", "send": "send|ship", "clean": "clean|wash",
     "repair": "repair|fix", "move": "move|carry", "store": "store|keep", "rent": "rent|hire",
     "build": "build|make", "remove": "remove|delete", "add": "add|put down",
-    "wrap": "wrap|pack", "inspect": "inspect|check", "collect": "collect|pick up", "label": "label|mark",
-    "paint": "paint", "lend": "lend",
-    "donate": "donate|give away",
+    "wrap": "wrap|pack", "inspect": "inspect|check", "collect": "collect|pick up",
+    "label": "label|mark", "paint": "paint", "lend": "lend", "donate": "donate|give away",
 }  # fmt: skip
 _COMMON_SAYS = {
     "get_weather": "weather", "add": r"\+|^Add|plus", "subtract": " - |minus",
