@@ -32,6 +32,11 @@ class Budget:
         self.spent = 0
 
     @property
+    def text(self) -> str:
+        """What was written of the answer."""
+        return self._text[self._start :]
+
+    @property
     def left(self) -> int:
         """Tokens that the answer may still have."""
         # Where this tokenizer drops text (white space, say), a model that writes nothing else

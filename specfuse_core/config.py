@@ -86,9 +86,11 @@ class FusionConfig(Options):
     """The fusion algorithm's knobs; ``method`` is a preset, and every knob stays settable.
 
     Args:
-        method: ``"specfuse"`` (arXiv 2412.07380 v1/v2: mean probability, equal weights, model
-            exit) or ``"specem"`` (v3: normalised log-probability, online feedback, no exit).
+        method: ``"specem"`` (arXiv 2412.07380 v3: normalised log-probability, online feedback,
+            no exit) or ``"specfuse"`` (v1/v2: mean probability, equal weights, model exit).
         segment_tokens: tokens that each base model drafts per round.
+        call_segment_tokens: tokens that a tool call may have in one segment, so that models vote
+            on whole calls; None cuts calls like other text.
         score_mode: how a verification becomes a score: ``prob``, ``logit`` or ``logprob``.
         self_vote: whether a model's score of its own candidate counts.
         online_feedback: whether voting weights follow the wins within an answer (v3, section 3.3).
@@ -100,13 +102,14 @@ class FusionConfig(Options):
         min_models: drafters that always stay.
     """
 
-    method: Literal["specem", "specfuse"] = "specfuse"
+    method: Literal["specem", "specfuse"] = "specem"
     segment_tokens: int = Field(10, ge=1)
-    score_mode: ScoreMode = "prob"
+    call_segment_tokens: int | None = Field(256, ge=1)
+    score_mode: ScoreMode = "logprob"
     self_vote: bool = True
-    online_feedback: bool = False
+    online_feedback: bool = True
     learning_rate: float = Field(0.5, ge=0.0)
-    model_exit: bool = True
+    model_exit: bool = False
     exit_temperature: float = Field(0.3, gt=0.0)
     exit_threshold: float = Field(0.5, ge=0.0, le=1.0)
     exit_warmup: int = Field(2, ge=0)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from specfuse_core.backend import Backend
 from specfuse_core.budget import Budget
+from specfuse_core.calls import in_call
 from specfuse_core.config import FusionConfig, ModelConfig
 from specfuse_core.errors import (
     DuplicateNameError,
@@ -34,6 +35,7 @@ from specfuse_core.types import (
     FinishReason,
     Generation,
     Request,
+    Round,
     Segment,
     Usage,
 )
@@ -300,8 +302,7 @@ class FusionEngine:
                 if ensemble.room < 1:
                     yield last(stops.flush(), "context")
                     return
-                tokens = min(self.config.segment_tokens, budget.left, ensemble.room)
-                played = ensemble.play(tokens)
+                played = self._play(ensemble, budget)
                 if played is None:
                     yield last(stops.flush(), "context")
                     return
@@ -323,6 +324,14 @@ class FusionEngine:
                 ensemble.commit(Candidate(text))
         finally:
             ensemble.close()
+
+    def _play(self, ensemble: Ensemble, budget: Budget) -> Round | None:
+        most = min(budget.left, ensemble.room)
+        tokens, calls = min(self.config.segment_tokens, most), self.config.call_segment_tokens
+        if calls is None:
+            return ensemble.play(tokens)
+        calls = min(calls, most)
+        return ensemble.play(calls if in_call(budget.text) else tokens, calls)
 
     def _check_score_mode(self) -> None:
         if self.config.score_mode != "logit":

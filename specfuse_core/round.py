@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from specfuse_core.backend import Session
+from specfuse_core.calls import begins_call
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import NoVerificationError
 from specfuse_core.exits import leaving, shares
@@ -85,11 +86,12 @@ class Ensemble:
         """Tokens that still fit the fullest active session."""
         return min(member.session.room for member in self.active)
 
-    def play(self, max_tokens: int) -> Round | None:
+    def play(self, max_tokens: int, call_tokens: int | None = None) -> Round | None:
         """One round, up to the commit; None if no candidate fits any verifier's context window.
 
         Args:
             max_tokens: what each drafter may decode, in its own tokens.
+            call_tokens: the same for a drafter that begins a tool call; None treats it alike.
 
         Raises:
             NoVerificationError: if no verifier could score any candidate.
@@ -99,7 +101,7 @@ class Ensemble:
         drafters = [member for member in active if member.drafts]
         verifiers = [member for member in active if member.verifies]
         started = time.perf_counter()
-        candidates = self._draft(drafters, max_tokens)
+        candidates = self._draft(drafters, max_tokens, call_tokens)
         drafted = time.perf_counter()
         rows = self._verify(verifiers, candidates)
         heard = self._heard(verifiers, drafters, candidates, rows)
@@ -145,8 +147,17 @@ class Ensemble:
         for member in self.members:
             member.session.close()
 
-    def _draft(self, drafters: Sequence[Member], max_tokens: int) -> list[Candidate]:
-        return self._each(drafters, lambda member: member.session.draft(max_tokens))
+    def _draft(
+        self, drafters: Sequence[Member], max_tokens: int, call_tokens: int | None
+    ) -> list[Candidate]:
+        def draft(member: Member) -> Candidate:
+            candidate = member.session.draft(max_tokens)
+            if call_tokens and not candidate.ends and begins_call(candidate.text):
+                # It goes on from where it stopped: what it has drafted is not run again.
+                candidate = member.session.draft(call_tokens)
+            return candidate
+
+        return self._each(drafters, draft)
 
     def _verify(
         self, verifiers: Sequence[Member], candidates: Sequence[Candidate]

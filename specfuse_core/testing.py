@@ -12,8 +12,8 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 
+from specfuse_core.calls import complete_segment
 from specfuse_core.errors import PromptTooLongError
-from specfuse_core.text import complete_words
 from specfuse_core.types import Candidate, Cost, Request, Verification
 
 __all__ = ["ScriptedBackend", "ScriptedSession"]
@@ -109,7 +109,7 @@ class ScriptedSession:
         self._spend(drafted=len(drafted), forwards=len(drafted))
         text = "".join(drafted)
         ends = text == rest
-        return Candidate(text if ends else complete_words(text), ends)
+        return Candidate(text if ends else complete_segment(self.response, text), ends)
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
         """Probabilities by agreement with the script, or by the backend's ``scorer``."""

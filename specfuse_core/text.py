@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["StopBuffer", "complete_characters", "complete_words"]
+__all__ = ["StopBuffer", "complete_characters", "complete_words", "overlap"]
 
 REPLACEMENT = "\ufffd"
 # Marks inside a word: a segment that ends with one is still within it ("don'", "half-", "snake_").
@@ -27,12 +27,15 @@ def complete_words(text: str) -> str:
     """``text`` cut back to the end of its last complete word; all of it if that leaves nothing.
 
     A word is complete when white space or punctuation follows it; characters of scripts written
-    without spaces are complete by themselves. Trailing white space goes to the next segment,
-    where most tokenizers want it.
+    without spaces are complete by themselves. Spaces after it go to the next segment, where most
+    tokenizers want them; line breaks stay, since many have tokens such as a full stop with a line
+    break: a model that wants to go on in a new line could not, after the full stop alone.
     """
     for end in range(len(text), 0, -1):
         if _ends_word(text, end):
-            return text[:end]
+            breaks = len(text[end:]) - len(text[end:].lstrip("\r\n"))
+            # Unless a stray mark follows, which would belong to the last of them.
+            return text[: end + breaks] if not _mark(text[end + breaks :][:1]) else text[:end]
     return text
 
 
@@ -58,7 +61,7 @@ def _in_word(character: str) -> bool:
 
 
 def _mark(character: str) -> bool:
-    return unicodedata.category(character).startswith("M")
+    return bool(character) and unicodedata.category(character).startswith("M")
 
 
 def _spaceless(character: str) -> bool:
@@ -94,7 +97,7 @@ class StopBuffer:
         if found:
             self._held = ""
             return text[: min(found)[1]], True
-        hold = max((_overlap(text, stop) for stop in self._stop), default=0)
+        hold = max((overlap(text, stop) for stop in self._stop), default=0)
         cut = len(text) - hold
         self._held = text[cut:]
         return text[:cut], False
@@ -105,7 +108,7 @@ class StopBuffer:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest tail of ``text`` that is a proper start of ``stop``."""
     for size in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:size]):

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from specfuse_core import FusionEngine
+from specfuse_core.calls import complete_segment
 from specfuse_core.hf import LocalBackend
-from specfuse_core.text import complete_characters, complete_words
+from specfuse_core.text import complete_characters
 from specfuse_core.types import Candidate, Cost, Generation, Request, Verification
 
 #: What a draw depends on: the position, and the ids before it.
@@ -193,7 +194,7 @@ class NaiveSession:
         if ends:
             return Candidate(complete_characters(text), True)
         whole = complete_characters(text) or text
-        return Candidate(complete_words(whole), not whole)
+        return Candidate(complete_segment(self._text, whole) if whole else whole, not whole)
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
         ids = self.ids

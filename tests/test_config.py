@@ -20,9 +20,9 @@ def preset_part(config: FusionConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in SPECFUSE}
 
 
-def test_the_default_method_is_specfuse() -> None:
-    assert FusionConfig().method == "specfuse"
-    assert FusionConfig() == FusionConfig(method="specfuse")
+def test_the_default_method_is_specem() -> None:
+    assert FusionConfig().method == "specem"
+    assert FusionConfig() == FusionConfig(method="specem")
 
 
 @pytest.mark.parametrize(("method", "values"), [("specfuse", SPECFUSE), ("specem", SPECEM)])
@@ -207,7 +207,7 @@ def test_options_are_frozen(options: Options, name: str) -> None:
 
 
 def test_configs_are_hashable_values() -> None:
-    assert len({FusionConfig(), FusionConfig(method="specfuse"), FusionConfig(min_models=2)}) == 2
+    assert len({FusionConfig(), FusionConfig(method="specem"), FusionConfig(min_models=2)}) == 2
 
 
 def test_sampling_defaults_to_greedy_and_a_fresh_seed() -> None:

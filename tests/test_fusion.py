@@ -59,7 +59,7 @@ def trio() -> list[ScriptedBackend]:
 
 def engine(*backends: Backend, **options: Any) -> FusionEngine:
     knobs = {name: options.pop(name) for name in list(options) if name in FusionConfig.model_fields}
-    return FusionEngine(backends, FusionConfig(**knobs), **options)
+    return FusionEngine(backends, FusionConfig(**{"method": "specfuse", **knobs}), **options)
 
 
 def alone(script: Any, **options: Any) -> FusionEngine:
@@ -353,7 +353,7 @@ def test_cancelled_between_rounds() -> None:
 
 
 def test_the_stream_is_the_generation() -> None:
-    for config in (FusionConfig(), FusionConfig(method="specem"), FusionConfig(segment_tokens=3)):
+    for config in (FusionConfig(method="specfuse"), FusionConfig(), FusionConfig(segment_tokens=3)):
         fused = FusionEngine(trio(), config)
         segments = list(fused.stream("q", seed=1))
         generation = fused.generate("q", seed=1)
@@ -878,7 +878,7 @@ def test_engines_made_from_an_engine_keep_its_weights_its_loader_and_its_executo
             assert loads[number:] == [len(other.models)]
 
 
-def test_the_default_config_is_specfuse() -> None:
+def test_the_default_config_is_that_of_specem() -> None:
     assert FusionEngine(trio()).config == FusionConfig()
 
 

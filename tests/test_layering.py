@@ -20,6 +20,7 @@ ORDER = [
     "config",
     "types",
     "text",
+    "calls",
     "scoring",
     "voting",
     "exits",

@@ -17,8 +17,8 @@ from specfuse_core.round import Ensemble, Member
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
 from specfuse_core.types import Candidate, Request, Round, Verification
 
-NO_EXIT = FusionConfig(model_exit=False)
-EAGER_EXIT = FusionConfig(exit_warmup=0, exit_temperature=0.2)
+NO_EXIT = FusionConfig(method="specfuse", model_exit=False)
+EAGER_EXIT = FusionConfig(method="specfuse", exit_warmup=0, exit_temperature=0.2)
 
 
 class Scores:
@@ -209,13 +209,15 @@ def test_feedback_adds_up_over_the_rounds_of_an_answer_only() -> None:
 def test_without_self_vote_a_model_cannot_elect_itself() -> None:
     vain, modest = judge("a", "x x1", x=1.0, y=0.1), judge("b", "y y1", x=0.05, y=0.1)
     assert ensemble(vain, modest).play(1).author == "a"
-    played = ensemble(vain, modest, config=FusionConfig(self_vote=False)).play(1)
+    played = ensemble(vain, modest, config=FusionConfig(method="specfuse", self_vote=False)).play(1)
     assert played.author == "b"
     assert played.votes == pytest.approx((0.05, 0.1))
 
 
 def test_without_self_vote_one_model_alone_still_answers() -> None:
-    played = ensemble(judge("a", "x x1", x=0.4), config=FusionConfig(self_vote=False)).play(1)
+    played = ensemble(
+        judge("a", "x x1", x=0.4), config=FusionConfig(method="specfuse", self_vote=False)
+    ).play(1)
     assert played.votes == pytest.approx((0.4,))
 
 
@@ -282,7 +284,7 @@ def test_drafts_that_one_verifier_has_tokens_for_go_on() -> None:
 
 def test_a_model_that_may_not_vote_for_its_own_draft_does_not_keep_it_alive() -> None:
     both = [writing("\n", judge("a", "")), member(deaf("b"), "verifies")]
-    played = Ensemble(both, FusionConfig(self_vote=False)).play(1)
+    played = Ensemble(both, FusionConfig(method="specfuse", self_vote=False)).play(1)
     assert played.candidates == (Candidate("", True),)
 
 
@@ -360,7 +362,9 @@ def test_exits_follow_the_rule_on_the_shares_of_all_rounds() -> None:
     models = [
         judge(name, " ".join([text] * 20), **table) for name, text in zip("abc", "xyz", strict=True)
     ]
-    three = ensemble(*models, config=FusionConfig(exit_warmup=0, exit_temperature=0.5))
+    three = ensemble(
+        *models, config=FusionConfig(method="specfuse", exit_warmup=0, exit_temperature=0.5)
+    )
     quality, exited = dict.fromkeys("abc", 0.0), {}
     for t in range(1, 13):
         played = three.play(1)

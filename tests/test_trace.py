@@ -16,7 +16,9 @@ def engine() -> FusionEngine:
         ScriptedBackend("reader", "The hall has 12 lamps. So 12 plus 7 is 20."),
         ScriptedBackend("reckoner", "The hall has 31 lamps. So 12 plus 7 is 19."),
     ]
-    return FusionEngine(backends, FusionConfig(segment_tokens=4, model_exit=False))
+    return FusionEngine(
+        backends, FusionConfig(method="specfuse", segment_tokens=4, model_exit=False)
+    )
 
 
 REQUEST = Request.of("How many lamps?", seed=3, stop=["###"], max_new_tokens=40)
@@ -113,7 +115,7 @@ def test_candidate_rows_mark_the_winner_and_who_leaves() -> None:
         ScriptedBackend("good", "one two three four five six seven eight nine ten."),
         ScriptedBackend("bad", "a b c d e f g h i j k l m n o p q r s t", confidence=0.05),
     ]
-    config = FusionConfig(segment_tokens=2, exit_warmup=1, exit_temperature=0.05)
+    config = FusionConfig(method="specfuse", segment_tokens=2, exit_warmup=1, exit_temperature=0.05)
     generation = FusionEngine(backends, config).generate("?")
     rows = list(candidate_rows(generation.rounds))
     assert sum(row.won for row in rows) == len(generation.rounds)

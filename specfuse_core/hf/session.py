@@ -14,11 +14,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from specfuse_core.calls import complete_segment
 from specfuse_core.hf.context import Context, Path
 from specfuse_core.hf.sampling import Chooser
 from specfuse_core.hf.template import Prompt
 from specfuse_core.hf.tokens import ResponseTokens
-from specfuse_core.text import complete_characters, complete_words
+from specfuse_core.text import complete_characters
 from specfuse_core.types import Candidate, Cost, Verification
 
 __all__ = ["LocalSession"]
@@ -93,7 +94,9 @@ class LocalSession:
             return Candidate(complete_characters(text), True)
         whole = complete_characters(text) or text
         # A model that draws only tokens without text has nothing more to say.
-        return Candidate(complete_words(whole), not whole)
+        return Candidate(
+            complete_segment(self._response.text, whole) if whole else whole, not whole
+        )
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
         """Log-probability and logit of every token of each candidate, the state unchanged."""

@@ -1,0 +1,43 @@
+"""Where a tool call begins and ends in an answer, in the one form of all models (DESIGN 6).
+
+A call is one segment: were it voted on in parts, one model's name could be joined to another
+model's arguments. Pure functions on text.
+"""
+
+from __future__ import annotations
+
+from specfuse_core.text import complete_words, overlap
+
+__all__ = ["CALL_CLOSE", "CALL_OPEN", "begins_call", "complete_segment", "in_call"]
+
+CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
+
+
+def in_call(text: str) -> bool:
+    """Whether ``text`` ends within a call."""
+    return text.rfind(CALL_OPEN) > text.rfind(CALL_CLOSE)
+
+
+def begins_call(text: str) -> bool:
+    """Whether ``text`` is the beginning of a call, or of its mark, and no more."""
+    begun = text.lstrip()
+    opens = CALL_OPEN.startswith(begun) or begun.startswith(CALL_OPEN)
+    return bool(begun) and opens and CALL_CLOSE not in begun
+
+
+def complete_segment(before: str, text: str) -> str:
+    """How much of a draft is a segment: a call, or the complete words before one.
+
+    Args:
+        before: the answer before it.
+        text: what was drafted, not empty; something of it is always left.
+    """
+    if not in_call(before):
+        said, called, _ = text.partition(CALL_OPEN)
+        if called and said.strip():
+            return said.rstrip(" ")
+        if not called:
+            said = text[: len(text) - overlap(text, CALL_OPEN)]
+            return complete_words(said if said.strip() else text)
+    call, closed, _ = text.partition(CALL_CLOSE)
+    return call + closed
