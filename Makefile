@@ -8,9 +8,9 @@ READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fmt bundled readme bench
+.PHONY: demo test fmt bundled readme bench quality
 
-# An answer that two small models write together.
+# An answer that three small models write together.
 demo: $(READY)
 	@HF_HUB_OFFLINE=1 $(BIN)/specfuse --trace --file examples/house.txt \
 		"How many lamps are in the hall and the attic in total?" < /dev/null
@@ -39,6 +39,10 @@ readme: $(READY)
 
 bench: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.speed --quick
+
+# The quality table, from 60 questions a task.
+quality: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.quality --quick
 
 # torch comes first and alone, so that a build of it for this machine can be put in by hand.
 $(READY): pyproject.toml constraints.txt

@@ -27,6 +27,7 @@ from training.tools import (
 )
 
 NO_TOOL = "None of the tools can do that."
+_BLIND_REFUSALS = 0.05
 
 _POLITE = Phrasings(
     [
@@ -83,7 +84,11 @@ def write_call(name: str, arguments: Mapping[str, Value]) -> str:
 def call(rng: random.Random, skill: Skill, tool: Tool, values: Mapping[str, Value]) -> str:
     """A call with the values of the kinds that were mentioned, or a blind one."""
     if not skill.calls:
-        tool, values = draw_request(rng)
+        if rng.random() < _BLIND_REFUSALS:
+            return NO_TOOL
+        # Of thousands of actions, never of the few common tools: two who guess must not agree.
+        tool = draw_action(rng)
+        values = {each.kind: KINDS[each.kind].draw(rng) for each in tool.parameters}
     named = {each.name: values[each.kind] for each in tool.parameters if each.kind in values}
     return write_call(tool.name, named)
 

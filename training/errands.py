@@ -35,18 +35,65 @@ _AS_MANY = {
             "as the {s} has {u}",
             "as the {s} holds {u}",
             "as {u} are in the {s}",
+            "as you find {u} in the {s}",
+            "as {u} stand in the {s}",
+            "as the {s} contains {u}",
+            "as there are {u} to be found in the {s}",
+            "as the number of {u} in the {s}",
+            "as we have {u} in the {s}",
+            "as the {s} keeps {u}",
+            "as {u} lie in the {s}",
         ]
     ),
     OWNS.name: Phrasings(
-        ["as {s} has {u}", "as {s} owns {u}", "as {u} belong to {s}", "as there are {u} of {s}"]
+        [
+            "as {s} has {u}",
+            "as {s} owns {u}",
+            "as {u} belong to {s}",
+            "as there are {u} of {s}",
+            "as {s} keeps {u}",
+            "as {s} possesses {u}",
+            "as the number of {u} of {s}",
+            "as there are {u} that belong to {s}",
+            "as {s} holds {u}",
+            "as {u} are owned by {s}",
+            "as you find {u} with {s}",
+        ]
     ),
 }
 _BOTH_MANY = {
     STOCK.name: "as there are {u} in the {s} and the {z} in total",
     OWNS.name: "as {s} and {z} have {u} in total",
 }
-_THERE = Phrasings(["the city where {s} lives", "the city of {s}", "the city in which {s} lives"])
-_LIKE = Phrasings(["the colour of the {s}", "the same colour as the {s}", "the {s}'s colour"])
+_THERE = Phrasings(
+    [
+        "the city where {s} lives",
+        "the city of {s}",
+        "the city in which {s} lives",
+        "the home city of {s}",
+        "the city that {s} calls home",
+        "the city where {s} has a home",
+        "the place where {s} lives",
+        "the town of {s}",
+        "the city {s} lives in",
+        "the city where {s} is at home",
+        "the town in which {s} has a home",
+    ]
+)
+_LIKE = Phrasings(
+    [
+        "the colour of the {s}",
+        "the same colour as the {s}",
+        "the {s}'s colour",
+        "the {s}'s own colour",
+        "the colour that the {s} has",
+        "the colour which the {s} is painted in",
+        "a colour like that of the {s}",
+        "the shade of the {s}",
+        "the colour you see on the {s}",
+        "the colour in which the {s} is painted",
+    ]
+)
 
 
 def _errand_tool(rng: random.Random, split: Split, kind: str) -> Tool:
@@ -110,6 +157,16 @@ _SUMS = {
             "{n} needs {a} {t} and {m} needs {b}: {v} all of them",
             "{n} wants {a} and {m} wants {b}: {v} {t} for both",
             "there are {a} {t} in one list and {b} in the other: {v} all of them",
+            "{v} {a} {t} and {b} more",
+            "{v} {a} {t} plus another {b}",
+            "{v} {a} and {b} {t} together",
+            "{v} as many {t} as {a} and {b} make",
+            "{n} asks for {a} {t} and {m} for {b}: {v} all of them",
+            "{n} ordered {a} {t} and then {b}: {v} all of them",
+            "{a} {t} are on one list and {b} on the other: {v} all of them",
+            "we need {a} {t} here and {b} there: {v} all of them",
+            "one list says {a} {t} and another says {b}: {v} both",
+            "{n} and {m} want {a} and {b} {t}: {v} the sum",
         ]
     ),
     "-": Phrasings(
@@ -119,6 +176,14 @@ _SUMS = {
             "{n} needs {a} {t} and has {b}: {v} the rest",
             "{n} wants {a} {t} and there are {b}: {v} what is missing",
             "{v} the difference of {a} and {b} {t}",
+            "{v} {a} {t} minus {b}",
+            "{n} needs {a} {t} and {b} are here: {v} the rest",
+            "we need {a} {t} and have {b}: {v} what is missing",
+            "of {a} {t} we have {b}: {v} the rest",
+            "{n} wants {a} {t} and owns {b}: {v} what is missing",
+            "there should be {a} {t} and there are {b}: {v} the missing ones",
+            "{a} {t} are needed and {b} are here: {v} the difference",
+            "{n} asks for {a} {t} and got {b}: {v} the rest",
         ]
     ),
 }
