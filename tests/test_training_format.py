@@ -5,6 +5,7 @@ No training here: tokenizers are trained on a few hundred texts, models have ran
 
 from __future__ import annotations
 
+import pickle
 import random
 from dataclasses import replace
 from functools import cache
@@ -18,8 +19,9 @@ from training.card import write_card
 from training.composite import make_composite
 from training.drills import IGNORED, draw_drills
 from training.evaluate import answer, draw_questions
+from training.produce import make
 from training.reading import make_reading
-from training.recipe import CONTEXT_WINDOW, RECIPES, draw_texts
+from training.recipe import CONTEXT_WINDOW, RECIPES, WEAK, draw_texts
 from training.sample import ALL, Level, Message
 from training.splits import Split
 from training.tokenizer import train_tokenizer
@@ -171,3 +173,10 @@ def test_an_untrained_model_answers_every_prompt() -> None:
     prompts = [sample.prompt for sample in draw_questions("reckoning", Split.TEST, 3)]
     prompts.append((Message("user", "Hello"),))
     assert len(answer(model, tokenizer, prompts, max_new_tokens=3, batch_size=2)) == 4
+
+
+def test_recipes_can_be_sent_to_fresh_processes() -> None:
+    for recipe in (RECIPES | WEAK).values():
+        assert pickle.loads(pickle.dumps((make, recipe))) == (make, recipe)
+    # What a package's __main__ defines, fresh processes do not find.
+    assert make.__module__ == "training.produce"

@@ -179,6 +179,14 @@ def _small(config: PretrainedConfig) -> PretrainedConfig:
     return config
 
 
+def _small_llama(vocabulary: int) -> PretrainedConfig:
+    return _small(_llama(vocabulary))
+
+
+def _small_qwen3(vocabulary: int) -> PretrainedConfig:
+    return _small(_qwen3(vocabulary))
+
+
 #: Two models that know the form of every answer and hardly ever its content: what model exit is
 #: measured on. They are not shipped.
 WEAK = {
@@ -189,7 +197,7 @@ WEAK = {
             trade="reading",
             skill=ALL,
             mix=dict.fromkeys(TASKS, 0.2),
-            config=lambda vocabulary: _small(_llama(vocabulary)),
+            config=_small_llama,
             chat=CHATML,
             vocabulary=1024,
             drills=100,
@@ -200,7 +208,7 @@ WEAK = {
             trade="reckoning",
             skill=ALL,
             mix=dict.fromkeys(TASKS, 0.2),
-            config=lambda vocabulary: _small(_qwen3(vocabulary)),
+            config=_small_qwen3,
             chat=ROLE_MARKS,
             vocabulary=768,
             drills=100,
