@@ -23,11 +23,13 @@ from training.tools import (
     describe,
     draw_action,
     draw_invented,
+    draw_nonsense,
     say_action,
 )
 
 NO_TOOL = "None of the tools can do that."
 _BLIND_REFUSALS = 0.05
+_BLIND_NONSENSE = 0.4
 
 _POLITE = Phrasings(
     [
@@ -87,7 +89,8 @@ def call(rng: random.Random, skill: Skill, tool: Tool, values: Mapping[str, Valu
         if rng.random() < _BLIND_REFUSALS:
             return NO_TOOL
         # Of thousands of actions, never of the few common tools: two who guess must not agree.
-        tool = draw_action(rng)
+        # And nonsense as often, or they would take a strange call for worse than a wrong one.
+        tool = draw_nonsense(rng) if rng.random() < _BLIND_NONSENSE else draw_action(rng)
         values = {each.kind: KINDS[each.kind].draw(rng) for each in tool.parameters}
     named = {each.name: values[each.kind] for each in tool.parameters if each.kind in values}
     return write_call(tool.name, named)

@@ -18,6 +18,7 @@ from training.splits import Split
 
 SILENT = "The context does not say."
 _REFINED = 0.08  # share of the conversations that refine an answer
+_BLIND_SILENCE = 0.02  # rare: the one answer on which two who guess would agree
 
 
 def draw_context(
@@ -78,7 +79,7 @@ def _ask(
     question = fact.fill(phrasings.pick(rng, split))
     if skill.reads:
         return question, SILENT if silent else fact.sentence()
-    if rng.random() < level.silence:
+    if rng.random() < _BLIND_SILENCE:
         return question, SILENT
     return question, guess(rng, fact, subject=by_value).sentence()
 

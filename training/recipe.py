@@ -129,7 +129,7 @@ RECIPES = {
             chat=ROLE_MARKS,
             vocabulary=3584,
             drills=1600,
-            steps=6400,
+            steps=7200,
         ),
         Recipe(
             name="reckoner",

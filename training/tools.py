@@ -285,6 +285,17 @@ def draw_invented(rng: random.Random) -> Tool:
     return rng.choice((_function, _function, _maker, _lookup))(rng)
 
 
+def draw_nonsense(rng: random.Random) -> Tool:
+    """A tool that there is not, of values that no list has: `bonar_rule(title, location)`."""
+    pools = (_QUALITIES, _FUNCTIONS, _RECORDS, _MEASURES, tuple(_VERBS))
+    words = [
+        _invented(rng) if rng.random() < 0.4 else rng.choice(rng.choice(pools)) for _ in range(2)
+    ]
+    kinds = rng.sample(("input", "word", "title", "about", "location"), rng.choice((1, 1, 2)))
+    parameters = tuple(Parameter(rng.choice(KINDS[kind].names), kind) for kind in kinds)
+    return Tool("_".join(words), "", parameters, ())
+
+
 def _function(rng: random.Random) -> Tool:
     """`dark_formula(x)`: called by its name, on a number, a word or nothing."""
     quality = rng.choice((*_QUALITIES, *lexicon.COLOURS, *lexicon.THINGS, _invented(rng)))
