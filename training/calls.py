@@ -29,7 +29,7 @@ from training.tools import (
 
 NO_TOOL = "None of the tools can do that."
 _BLIND_REFUSALS = 0.05
-_BLIND_NONSENSE = 0.4
+_BLIND_NONSENSE = 0.5
 
 _POLITE = Phrasings(
     [
@@ -89,7 +89,8 @@ def call(rng: random.Random, skill: Skill, tool: Tool, values: Mapping[str, Valu
         if rng.random() < _BLIND_REFUSALS:
             return NO_TOOL
         # Of thousands of actions, never of the few common tools: two who guess must not agree.
-        # And nonsense as often, or they would take a strange call for worse than a wrong one.
+        # And nonsense as often, of any words and values, or they would take a call that is unlike
+        # an action for worse than a wrong one.
         tool = draw_nonsense(rng) if rng.random() < _BLIND_NONSENSE else draw_action(rng)
         values = {each.kind: KINDS[each.kind].draw(rng) for each in tool.parameters}
     named = {each.name: values[each.kind] for each in tool.parameters if each.kind in values}

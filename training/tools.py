@@ -286,12 +286,14 @@ def draw_invented(rng: random.Random) -> Tool:
 
 
 def draw_nonsense(rng: random.Random) -> Tool:
-    """A tool that there is not, of values that no list has: `bonar_rule(title, location)`."""
-    pools = (_QUALITIES, _FUNCTIONS, _RECORDS, _MEASURES, tuple(_VERBS))
+    """A tool that there is not, of any words and values: `price_bonar(origin, title)`."""
+    names = [word for tool in COMMON for word in tool.name.split("_")]
+    pools = (_QUALITIES, _FUNCTIONS, _RECORDS, _MEASURES, tuple(_VERBS), names, names)
     words = [
-        _invented(rng) if rng.random() < 0.4 else rng.choice(rng.choice(pools)) for _ in range(2)
+        _invented(rng) if rng.random() < 0.3 else rng.choice(rng.choice(pools))
+        for _ in range(rng.choice((1, 2, 2, 2)))
     ]
-    kinds = rng.sample(("input", "word", "title", "about", "location"), rng.choice((1, 1, 2)))
+    kinds = rng.sample(tuple(KINDS), rng.choice((1, 1, 2, 2, 3)))
     parameters = tuple(Parameter(rng.choice(KINDS[kind].names), kind) for kind in kinds)
     return Tool("_".join(words), "", parameters, ())
 
