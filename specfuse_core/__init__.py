@@ -4,9 +4,12 @@ The public names of the core. Importing this package loads neither torch nor tra
 """
 
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams
+from specfuse_core.constraints import Choice, Grammar, JsonObject, JsonSchema, Regex
 from specfuse_core.errors import FusionError
 from specfuse_core.fusion import FusionEngine
+from specfuse_core.tools import Tool
 from specfuse_core.types import (
+    CallDelta,
     Candidate,
     Generation,
     Message,
@@ -19,17 +22,24 @@ from specfuse_core.types import (
 )
 
 __all__ = [
+    "CallDelta",
     "Candidate",
+    "Choice",
     "FusionConfig",
     "FusionEngine",
     "FusionError",
     "Generation",
+    "Grammar",
+    "JsonObject",
+    "JsonSchema",
     "Message",
     "ModelConfig",
+    "Regex",
     "Request",
     "Round",
     "SamplingParams",
     "Segment",
+    "Tool",
     "ToolCall",
     "Usage",
     "Verification",

@@ -15,6 +15,9 @@ The tree (indent = subclass)::
             InvalidMessageError       a message with an unknown role or unusable content
             EmptyStopStringError      a stop string of no characters would stop every answer
             PromptTooLongError        the prompt does not fit a base model's context window
+            InvalidConstraintError    a schema, pattern or grammar that cannot be followed
+            InvalidToolError          a tool without a name, or two of one name
+            UnknownToolError          a tool_choice that names no tool
         ModelLoadError                a base model could not be loaded
             ModelNotFoundError        neither a directory nor a reachable or cached hub id
             NoWeightsError            no weights, or not all of them
@@ -35,9 +38,11 @@ __all__ = [
     "EmptyStopStringError",
     "FusionError",
     "GenerationError",
+    "InvalidConstraintError",
     "InvalidLimitError",
     "InvalidMessageError",
     "InvalidOptionError",
+    "InvalidToolError",
     "ModelLoadError",
     "ModelNotFoundError",
     "NoEndTokenError",
@@ -49,6 +54,7 @@ __all__ = [
     "TemplateError",
     "UnknownModelError",
     "UnknownOptionError",
+    "UnknownToolError",
 ]
 
 
@@ -102,6 +108,18 @@ class EmptyStopStringError(RequestError):
 
 class PromptTooLongError(RequestError):
     """The prompt does not fit the context window of a base model."""
+
+
+class InvalidConstraintError(RequestError):
+    """A schema, pattern, choice or grammar that cannot be followed, or that admits nothing."""
+
+
+class InvalidToolError(RequestError):
+    """A tool without a name, two tools of one name, or parameters that are no schema."""
+
+
+class UnknownToolError(RequestError):
+    """A ``tool_choice`` that asks for a tool which was not given."""
 
 
 class ModelLoadError(FusionError):

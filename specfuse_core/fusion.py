@@ -27,8 +27,9 @@ from specfuse_core.errors import (
     InvalidOptionError,
     UnknownModelError,
 )
+from specfuse_core.follower import Follower, follow
+from specfuse_core.outlet import Outlet, joined
 from specfuse_core.round import Ensemble, Member
-from specfuse_core.text import StopBuffer
 from specfuse_core.types import (
     Candidate,
     Conversation,
@@ -195,8 +196,8 @@ class FusionEngine:
             conversation: a question, messages, or a ``Request``.
             cancel: once set, the answer ends before its next round, with the finish reason
                 ``"cancelled"``.
-            options: ``max_new_tokens``, ``stop``, ``sampling`` or any field of
-                ``SamplingParams``.
+            options: ``max_new_tokens``, ``stop``, ``constraint``, ``tools``, ``tool_choice``,
+                ``parallel_tool_calls``, ``sampling`` or any field of ``SamplingParams``.
 
         Raises:
             RequestError: for a request that cannot be served.
@@ -205,6 +206,7 @@ class FusionEngine:
         """
         request = Request.of(conversation, **options).seeded()
         self._check_score_mode()
+        follower = follow(request)
         self.warm_up()
         members = []
         with contextlib.ExitStack() as opened:
@@ -217,7 +219,7 @@ class FusionEngine:
                     weight = self._weights.get(name, 1.0)
                     members.append(Member(name, session, drafts, verifies, weight))
             ensemble = Ensemble(members, self.config, self._executor)
-            segments = self._run(request, ensemble, cancel or threading.Event())
+            segments = self._run(request, ensemble, follower, cancel or threading.Event())
             next(segments)
             opened.pop_all()
         return segments
@@ -275,53 +277,66 @@ class FusionEngine:
         return Generation.of([segment async for segment in stream])
 
     def _run(
-        self, request: Request, ensemble: Ensemble, cancel: threading.Event
+        self,
+        request: Request,
+        ensemble: Ensemble,
+        follower: Follower | None,
+        cancel: threading.Event,
     ) -> Generator[Segment, None, None]:
         first = self.backends[self.models.index(ensemble.members[0].name)]
-        budget = Budget(first.count_tokens, request)
-        stops = StopBuffer(request.stop)
+        budget = Budget(first.count_tokens, request, follower)
+        outlet = Outlet(request)
         seed = request.sampling.seed or 0
-        written = 0
 
-        def last(text: str, finish: FinishReason) -> Segment:
+        def last(
+            shown: Sequence[Segment], finish: FinishReason, played: Round | None = None
+        ) -> list[Segment]:
+            segments = joined([*shown, *outlet.flush(played), Segment("", played)])
             usage = Usage(
                 ensemble.members[0].session.cost.prompt_tokens,
                 budget.spent,
                 seed,
                 tuple(member.usage() for member in ensemble.members),
             )
-            return Segment(text, finish_reason=finish, usage=usage)
+            return [*segments[:-1], replace(segments[-1], finish_reason=finish, usage=usage)]
 
         try:
             # Taken by stream(): a generator that was never begun would not close the sessions.
             yield Segment("")
             while True:
                 if cancel.is_set():
-                    yield last(stops.flush(), "cancelled")
+                    yield from last((), "cancelled")
                     return
                 if ensemble.room < 1:
-                    yield last(stops.flush(), "context")
+                    yield from last((), "context")
                     return
-                played = self._play(ensemble, budget)
-                if played is None:
-                    yield last(stops.flush(), "context")
-                    return
-                text = budget.take(played.candidate.text)
-                shown, stopped = stops.feed(text)
-                written += len(shown)
+                played = None
+                text, ends = follower.forced if follower else "", False
+                if not text:
+                    played = self._play(ensemble, budget)
+                    if played is None:
+                        yield from last((), "context")
+                        return
+                    text, ends = played.candidate.text, played.candidate.ends
+                    if follower and ends and not (text or follower.may_end):
+                        # Nobody could score a token of it (see Ensemble.play); it is closed.
+                        text = follower.closing() or ""
+                taken = budget.take(text)
+                shown = outlet.feed(taken, played)
                 finish: FinishReason | None = None
-                if stopped:
-                    budget.keep(written)
+                if outlet.stopped:
+                    budget.keep(outlet.written)
                     finish = "stop_sequence"
-                elif played.candidate.ends and text == played.candidate.text:
+                elif taken == text and (ends or (follower is not None and follower.done)):
                     finish = "stop"
                 elif budget.left < 1:
                     finish = "length"
                 if finish is not None:
-                    yield replace(last(shown + stops.flush(), finish), round=played)
+                    yield from last(shown, finish, played)
                     return
-                yield Segment(shown, played)
-                ensemble.commit(Candidate(text))
+                # Of a round all is told, even where its text is still held back.
+                yield from shown or ([Segment("", played)] if played else [])
+                ensemble.commit(Candidate(taken))
         finally:
             ensemble.close()
 

@@ -2,7 +2,8 @@
 
 It keeps every promise of ``backend.Backend``. Its tokens are words with the white space before
 them; it wants to write a given answer, and it gives high probability to tokens that agree with
-that answer and low probability to others. This module needs no torch.
+that answer and low probability to others. Under a constraint it writes what of its answer is legal,
+and where nothing is, the shortest way to an end. This module needs no torch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from specfuse_core.calls import complete_segment
 from specfuse_core.errors import PromptTooLongError
+from specfuse_core.follower import Follower, follow
 from specfuse_core.types import Candidate, Cost, Request, Verification
 
 __all__ = ["ScriptedBackend", "ScriptedSession"]
@@ -95,6 +97,8 @@ class ScriptedSession:
         self.commits: list[Candidate] = []
         self.closed = False
         self.cost = Cost(prompt_tokens=prompt_tokens)
+        self._follower = follow(request)
+        self._free = request.free
 
     @property
     def room(self) -> int:
@@ -109,7 +113,20 @@ class ScriptedSession:
         self._spend(drafted=len(drafted), forwards=len(drafted))
         text = "".join(drafted)
         ends = text == rest
-        return Candidate(text if ends else complete_segment(self.response, text), ends)
+        if self._follower is not None:
+            text, ends = self._legal(self._follower, text, ends)
+        if ends or not text:
+            return Candidate(text, ends)
+        return Candidate(complete_segment(self.response, text, free=self._free), False)
+
+    def _legal(self, follower: Follower, text: str, ends: bool) -> tuple[str, bool]:
+        """What of a draft the constraint admits; if nothing, the shortest way to an end."""
+        legal = text[: follower.legal(text)]
+        if not legal and not follower.may_end:
+            return follower.closing() or "", False
+        after = follower.copy()
+        after.push(legal)
+        return legal, after.may_end and (ends or legal != text or not legal)
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
         """Probabilities by agreement with the script, or by the backend's ``scorer``."""
@@ -130,6 +147,8 @@ class ScriptedSession:
     def commit(self, segment: Candidate) -> None:
         """Append the segment to the response."""
         self.response += segment.text
+        if self._follower is not None:
+            self._follower.push(segment.text)
         self.commits.append(segment)
 
     def close(self) -> None:

@@ -12,16 +12,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 from specfuse_core.config import SamplingParams, unknown_option
+from specfuse_core.constraints import Constraint, grammar_of
 from specfuse_core.errors import (
     EmptyConversationError,
     EmptyStopStringError,
+    InvalidConstraintError,
     InvalidLimitError,
     InvalidMessageError,
     InvalidOptionError,
 )
+from specfuse_core.tools import Tool, ToolChoice, check_tools
 
 __all__ = [
+    "CallDelta",
     "Candidate",
+    "Channel",
     "Conversation",
     "Cost",
     "FinishReason",
@@ -38,6 +43,7 @@ __all__ = [
 ]
 
 Role = Literal["system", "user", "assistant", "tool"]
+Channel = Literal["text", "reasoning", "tool_call"]
 FinishReason = Literal["stop", "stop_sequence", "length", "context", "cancelled"]
 
 
@@ -117,14 +123,31 @@ class Request:
         max_new_tokens: limit of the answer, in tokens of the first base model's tokenizer.
         stop: strings that end the answer; they are not part of it.
         sampling: how drafts are drawn.
+        constraint: what the answer must look like.
+        tools: what the answer may call.
+        tool_choice: ``"auto"`` (text, or calls), ``"none"``, ``"required"`` (calls), or the name
+            of the tool that must be called.
+        parallel_tool_calls: whether one answer may make several calls.
     """
 
     messages: tuple[Message, ...]
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    constraint: Constraint | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
 
     def __post_init__(self) -> None:
+        if self.constraint is not None and not isinstance(self.constraint, Constraint):
+            raise InvalidConstraintError(
+                f"a constraint is a JsonSchema, JsonObject, Regex, Choice or Grammar, got "
+                f"{type(self.constraint).__name__}."
+            )
+        if not isinstance(self.tool_choice, str):
+            raise InvalidOptionError(f"tool_choice must be text, got {self.tool_choice!r}.")
+        check_tools(self.tools, self.tool_choice)
         if not any(message.content or message.tool_calls for message in self.messages):
             raise EmptyConversationError(
                 "the conversation is empty; give at least one message with some text."
@@ -151,14 +174,16 @@ class Request:
 
         Args:
             conversation: a question, messages (or mappings like them), or a ``Request``.
-            options: ``max_new_tokens``, ``stop`` (a string or several), ``sampling``, or any
-                field of :class:`SamplingParams` by its own name.
+            options: ``max_new_tokens``, ``stop`` (a string or several), ``sampling``,
+                ``constraint``, ``tools`` (each a ``Tool`` or a mapping in OpenAI's form),
+                ``tool_choice``, ``parallel_tool_calls``, or any field of
+                :class:`SamplingParams` by its own name.
 
         Raises:
             RequestError: for a conversation that cannot be answered.
             ConfigError: for an unknown option or a bad value.
         """
-        own = {"max_new_tokens", "stop", "sampling"}
+        own = set(cls.__dataclass_fields__) - {"messages"}
         drawn = set(SamplingParams.model_fields)
         for name in options:
             if name not in own | drawn:
@@ -171,11 +196,32 @@ class Request:
         stop = options.get("stop", base.stop if base else ())
         if stop is not None and not isinstance(stop, Iterable):
             raise InvalidOptionError(f"stop must be a string or several, got {stop!r}.")
-        return cls(
-            messages=base.messages if base else _messages(conversation),  # type: ignore[arg-type]
-            max_new_tokens=options.get("max_new_tokens", base.max_new_tokens if base else 512),
-            stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
-            sampling=sampling.replace(**changes) if changes else sampling,
+        fields = {name: value for name, value in options.items() if name in own}
+        if fields.get("tools", ()) is None or isinstance(fields.get("tools"), str | Mapping):
+            raise InvalidOptionError(f"tools must be a list of tools, got {fields['tools']!r}.")
+        if "tools" in fields:
+            fields["tools"] = tuple(Tool.of(tool) for tool in fields["tools"])
+        fields["stop"] = (stop,) if isinstance(stop, str) else tuple(stop or ())
+        fields["sampling"] = sampling.replace(**changes) if changes else sampling
+        if base is not None:
+            return replace(base, **fields)
+        return cls(messages=_messages(conversation), **fields)  # type: ignore[arg-type]
+
+    @property
+    def calls(self) -> bool:
+        """Whether the answer may call a tool."""
+        return bool(self.tools) and self.tool_choice != "none"
+
+    @property
+    def free(self) -> bool:
+        """Whether the answer's text outside of calls may be anything."""
+        return self.constraint is None and (not self.calls or self.tool_choice == "auto")
+
+    @property
+    def grammar(self) -> str | None:
+        """The grammar of the whole answer; None if everything is allowed."""
+        return grammar_of(
+            self.constraint, self.tools, self.tool_choice, parallel=self.parallel_tool_calls
         )
 
     def seeded(self) -> Request:
@@ -281,21 +327,45 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
+class CallDelta:
+    """A step of a tool call: its start, a piece of its arguments, or its end.
+
+    Args:
+        index: 0 for the answer's first call.
+        id: the call's id, the same in all its steps.
+        name: the tool's name, at the start; None later.
+        arguments: a piece of the arguments' JSON text.
+        call: the whole call, at its end; None before. A call that is cut off never has one.
+    """
+
+    index: int
+    id: str
+    name: str | None = None
+    arguments: str = ""
+    call: ToolCall | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
-    """What a round emits.
+    """What a round emits; where a round ends one channel and begins another, a part of it.
 
     Args:
         text: text to show now. It may be empty, and may open with a few characters of the
             segment before, where these could have been the start of a stop string.
-        round: how the text came about; None for a closing segment that needed no round.
+        round: how the text came about; None where no round was needed: at the close, and where a
+            constraint left only one way to go on.
         finish_reason: set on the last segment of an answer, and only there.
         usage: set on the last segment of an answer, and only there.
+        channel: what the text is: said, thought, or the arguments of a call.
+        call: the step of a call; in the channel ``"tool_call"``, and only there.
     """
 
     text: str
     round: Round | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    channel: Channel = "text"
+    call: CallDelta | None = None
 
     @property
     def author(self) -> str | None:
@@ -349,7 +419,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A whole answer: the segments' texts joined, and all that led to them."""
+    """A whole answer: what the segments say, joined, and all that led to it.
+
+    ``text`` is what was said, without thinking and calls.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -357,9 +430,21 @@ class Generation:
     segments: tuple[Segment, ...]
 
     @property
+    def reasoning(self) -> str:
+        """What was thought before it was said."""
+        return "".join(part.text for part in self.segments if part.channel == "reasoning")
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that were made, in order; none that was cut off."""
+        deltas = (segment.call for segment in self.segments)
+        return tuple(delta.call for delta in deltas if delta and delta.call)
+
+    @property
     def rounds(self) -> tuple[Round, ...]:
         """The rounds of the answer, in order."""
-        return tuple(segment.round for segment in self.segments if segment.round)
+        rounds = {part.round.index: part.round for part in self.segments if part.round}
+        return tuple(rounds.values())
 
     @classmethod
     def of(cls, segments: Iterable[Segment]) -> Self:
@@ -371,5 +456,5 @@ class Generation:
         kept = tuple(segments)
         if not kept or kept[-1].finish_reason is None or kept[-1].usage is None:
             raise InvalidOptionError("the stream of segments has no end; drain it to its last one.")
-        text = "".join(segment.text for segment in kept)
+        text = "".join(segment.text for segment in kept if segment.channel == "text")
         return cls(text, kept[-1].finish_reason, kept[-1].usage, kept)

@@ -246,7 +246,7 @@ def test_a_generation_joins_its_segments() -> None:
     segments = (Segment("one ", ROUND), Segment("", ROUND), Segment("two", None, "length", USAGE))
     generation = Generation.of(iter(segments))
     assert generation == Generation("one two", "length", USAGE, segments)
-    assert generation.rounds == (ROUND, ROUND)
+    assert generation.rounds == (ROUND,)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""What is shown of an answer's text: its channels, without what a stop string cuts off.
+
+This module knows nothing of rounds but that they come with their text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from specfuse_core.channels import Channels, Piece
+from specfuse_core.text import StopBuffer
+from specfuse_core.types import Request, Round, Segment
+
+__all__ = ["Outlet", "joined"]
+
+
+class Outlet:
+    """One answer on its way to the caller."""
+
+    def __init__(self, request: Request) -> None:
+        final = request.messages[-1]
+        # What goes on from a turn that has begun does not begin with thinking.
+        begun = final.role == "assistant" and bool(final.content)
+        self._channels = Channels(calls=request.calls, thinks=not begun)
+        self._stops = StopBuffer(request.stop)
+        self._fed = 0
+        self._said = 0
+        self._shown = 0
+        #: Whether a stop string was found: nothing more will be shown.
+        self.stopped = False
+
+    @property
+    def written(self) -> int:
+        """Characters of the text that was fed, without what a stop string cut off."""
+        return self._fed - (self._said - self._shown)
+
+    def feed(self, text: str, played: Round | None = None) -> list[Segment]:
+        """What to show of ``text`` now."""
+        self._fed += len(text)
+        return self._segments(self._channels.feed(text), played)
+
+    def flush(self, played: Round | None = None) -> list[Segment]:
+        """What is still held back, when the answer ends."""
+        segments = self._segments(self._channels.flush(), played)
+        held = "" if self.stopped else self._stops.flush()
+        self._shown += len(held)
+        return [*segments, Segment(held, played)] if held else segments
+
+    def _segments(self, pieces: Iterable[Piece], played: Round | None) -> list[Segment]:
+        segments: list[Segment] = []
+        for piece in pieces:
+            text = piece.text
+            if self.stopped:
+                break
+            if piece.channel == "text":
+                self._said += len(text)
+                text, self.stopped = self._stops.feed(text)
+                self._shown += len(text)
+            if text or piece.call:
+                segments.append(Segment(text, played, channel=piece.channel, call=piece.call))
+        return segments
+
+
+def joined(segments: Iterable[Segment]) -> list[Segment]:
+    """The segments, with neighbours that say something in one round made one."""
+    kept: list[Segment] = []
+    for segment in segments:
+        last = kept[-1] if kept else None
+        if last and last.channel == segment.channel == "text" and last.round is segment.round:
+            kept[-1] = replace(last, text=last.text + segment.text)
+        else:
+            kept.append(segment)
+    return kept
