@@ -113,8 +113,11 @@ class _Replayed:
 
     def choose(self, logits: torch.Tensor, position: int, context: Sequence[int]) -> int:
         logprobs, id_ = self._draws[position, tuple(context)]
-        difference = float((logits.float().log_softmax(-1) - logprobs).abs().max())
-        assert difference <= self._tolerance, f"a draft's log-probability differs by {difference}"
+        # What a grammar forbids is minus infinity in both, and then their difference is no number.
+        difference = (logits.float().log_softmax(-1) - logprobs).nan_to_num(nan=0.0).abs().max()
+        assert difference <= self._tolerance, (
+            f"a draft's log-probability differs by {float(difference)}"
+        )
         return id_
 
 
@@ -148,8 +151,11 @@ class NaiveBackend:
 class NaiveSession:
     def __init__(self, backend: LocalBackend, request: Request, chooser: Any) -> None:
         self._backend = backend
-        self._prompt = backend.template.prompt(request.messages)
+        self._prompt = backend.template.prompt(
+            request.messages, request.tools if request.calls else ()
+        )
         self._text = self._prompt.opening
+        self._request = request
         self._chooser = chooser
         self.cost = Cost(prompt_tokens=len(self.ids))
 
@@ -178,7 +184,35 @@ class NaiveSession:
         anchor = codec.anchor if self._prompt.continuing else []
         return codec.decode(drafted, anchor).removeprefix(self._prompt.lead)
 
+    def _masked(self, guide: Any, logits: torch.Tensor) -> torch.Tensor:
+        allowed = guide.allowed()
+        allowed[sorted(self._backend.template.ends)] = guide.may_end
+        return logits.masked_fill(~allowed, -torch.inf)
+
+    def _guided(self, guide: Any, max_tokens: int) -> Candidate:
+        ids, drafted, ends = self.ids, [], False
+        guide.commit(self._text[len(self._prompt.opening) :])
+        while len(drafted) < max_tokens + 4 and len(drafted) < max(self.room, max_tokens):
+            if len(drafted) >= max_tokens and guide.drafted.decode(errors="ignore"):
+                break
+            logits = self._masked(guide, self._logits([*ids, *drafted])[-1])
+            if not (logits > -torch.inf).any():
+                break
+            id_ = self._chooser.choose(logits, len(ids) + len(drafted), [*ids, *drafted])
+            if id_ in self._backend.template.ends:
+                ends = True
+                break
+            assert guide.take(id_)
+            drafted.append(id_)
+        text = guide.drafted.decode(errors="ignore")
+        if not ends:
+            text = complete_segment(guide.text, text, free=guide.free) if text else ""
+        return Candidate(text or guide.rescue(), ends) if not ends else Candidate(text, True)
+
     def draft(self, max_tokens: int) -> Candidate:
+        guide = self._backend._guide(self._request, self._prompt)
+        if guide is not None:
+            return self._guided(guide, max_tokens)
         ids, drafted = self.ids, []
         ends = False
         while len(drafted) < max_tokens + 4 and len(drafted) < max(self.room, max_tokens):

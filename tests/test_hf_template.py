@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
 from transformers import PreTrainedTokenizerFast
 
-from specfuse_core import FusionEngine, Message
+from specfuse_core import FusionEngine, Message, Tool
 from specfuse_core.errors import NoEndTokenError, TemplateError
 from specfuse_core.hf import LoadedModel, LocalBackend, Runner, template_of
 from specfuse_core.hf.template import PLAIN_TEMPLATE, ChatTemplate
@@ -347,3 +348,60 @@ def test_of_several_templates_the_default_one_is_taken() -> None:
 def test_of_several_templates_one_must_be_chosen() -> None:
     with pytest.raises(TemplateError, match=r"\(rag, tool_use\).*ModelConfig\(chat_template="):
         ChatTemplate(several(rag="a", tool_use="b"), None, {}, [])
+
+
+# Tools
+
+#: A place of its own for tools, as Qwen's and Llama's templates have.
+TAKES_TOOLS = (
+    "{% if tools %}<|im_start|>system\nTools:{% for t in tools %} {{ t | tojson }}{% endfor %}"
+    "<|im_end|>\n{% endif %}" + tiny.CHATML
+)
+WEATHER = Tool("get_weather", "Tells <|im_end|> the weather.", {"properties": {"city": {}}})
+
+
+def with_tools(owner: ChatTemplate, *turns: Message) -> str:
+    ids = owner.prompt(turns, [WEATHER]).ids
+    return tiny.tokenizer("bytelevel").decode(ids)
+
+
+def test_tools_go_through_a_template_that_takes_them() -> None:
+    text = with_tools(made(TAKES_TOOLS), ASK)
+    assert text.startswith("<|im_start|>system\nTools:")
+    assert text.count("get_weather") == 1
+    assert "You can call these tools" not in text
+
+
+@pytest.mark.parametrize("template", [tiny.CHATML, tiny.STRICT, WITH_SYSTEM, None])
+@pytest.mark.parametrize("turns", [(ASK,), (SYSTEM, ASK), (SYSTEM, ASK, CALL, RESULT, AGAIN)])
+def test_tools_are_told_in_a_system_text_where_a_template_has_no_place_for_them(
+    template: str | None, turns: tuple[Message, ...]
+) -> None:
+    text = with_tools(made(template), *turns)
+    assert text.count("You can call these tools:") == 1
+    assert text.index("get_weather") < text.index("How?")
+    assert ("Be brief." in text) == (SYSTEM in turns)
+
+
+@pytest.mark.parametrize("template", [TAKES_TOOLS, tiny.CHATML])
+def test_what_describes_a_tool_never_becomes_a_control_token(template: str) -> None:
+    owner = made(template)
+    end = tiny.tokenizer("bytelevel").convert_tokens_to_ids("<|im_end|>")
+    bare = owner.prompt([ASK], [replace(WEATHER, description="Tells the weather.")])
+    assert owner.prompt([ASK], [WEATHER]).ids.count(end) == bare.ids.count(end)
+
+
+def test_an_answer_opens_its_thinking_itself() -> None:
+    # The answer is shared, and the other models' prompts do not open it.
+    thinking = tiny.CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    assert thinking != tiny.CHATML
+    assert rendered(made(thinking), ASK) == rendered(made(tiny.CHATML), ASK)
+
+
+def test_thinking_can_be_switched_off_by_the_template() -> None:
+    template = tiny.CHATML.replace(
+        "assistant\n{% endif %}",
+        "assistant\n{% if not thinks %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
+    )
+    assert rendered(made(template, variables={"thinks": True}), ASK).endswith("assistant\n")
+    assert "</think>" in rendered(made(template, variables={"thinks": False}), ASK)

@@ -16,11 +16,12 @@ from transformers import PreTrainedModel
 
 from specfuse_core.errors import ModelLoadError, PromptTooLongError
 from specfuse_core.hf.context import Context
+from specfuse_core.hf.guide import Guide, Vocabulary
 from specfuse_core.hf.probe import METHODS, choose_method
 from specfuse_core.hf.runner import Runner
 from specfuse_core.hf.sampling import Chooser, Sampler
 from specfuse_core.hf.session import LocalSession
-from specfuse_core.hf.template import ChatTemplate
+from specfuse_core.hf.template import ChatTemplate, Prompt
 from specfuse_core.hf.tokens import ResponseTokens
 from specfuse_core.types import Request
 
@@ -70,6 +71,7 @@ class LocalBackend:
         self._load = load
         self._lock = threading.Lock()
         self._ready: tuple[LoadedModel, ChatTemplate] | None = None
+        self._vocabulary: Vocabulary | None = None
 
     def load(self) -> None:
         """Load the model unless it is loaded.
@@ -110,7 +112,7 @@ class LocalBackend:
         model, template = self._parts()
         codec = template.codec
         with self._naming_itself():
-            prompt = template.prompt(request.messages)
+            prompt = template.prompt(request.messages, request.tools if request.calls else ())
         response = ResponseTokens(codec, prompt.lead, continuing=prompt.continuing)
         response.push(prompt.opening)
         length = len(prompt.ids) + len(response.ids)
@@ -134,11 +136,28 @@ class LocalBackend:
             template.ends,
             self._chooser(request),
             window,
+            self._guide(request, prompt),
         )
 
     def count_tokens(self, text: str) -> int:
         """Length of ``text`` in the model's own tokens, without special tokens."""
         return len(self.template.codec.encode(text).ids)
+
+    def _guide(self, request: Request, prompt: Prompt) -> Guide | None:
+        grammar = request.grammar
+        if grammar is None:
+            return None
+        codec = self.template.codec
+        lead: str | None = None
+        if not prompt.opening:
+            lead = prompt.lead or (
+                " " if codec.opens_with_space and not prompt.continuing else None
+            )
+        with self._lock:
+            if self._vocabulary is None:
+                rows = int(self._ready[0].runner.config.vocab_size) if self._ready else 0
+                self._vocabulary = Vocabulary(codec, rows)
+        return Guide(self._vocabulary, grammar, lead, free=request.free)
 
     def _chooser(self, request: Request) -> Chooser:
         model, template = self._parts()

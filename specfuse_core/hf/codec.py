@@ -5,6 +5,7 @@ This module knows nothing of conversations or models.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -21,6 +22,19 @@ __all__ = ["Encoded", "TextCodec"]
 _ANCHORS = ("\n", ".", "a")
 #: Letters that hardly any vocabulary knows: a syllable of Yi, a hieroglyph.
 _RARE = "\ua000 \U00013000"
+#: Name of the token of a byte that no other token has.
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+def _byte_letters() -> dict[str, int]:
+    """The characters that byte-level tokenizers write bytes with (GPT-2): visible ones."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    letters = {chr(byte): byte for byte in visible}
+    return letters | {chr(256 + index): byte for index, byte in enumerate(hidden)}
+
+
+_LETTERS = _byte_letters()
 
 
 class Encoded(NamedTuple):
@@ -141,6 +155,37 @@ class TextCodec:
     def strips(self, control: str) -> tuple[bool, bool]:
         """Whether a control token swallows white space at its left, at its right."""
         return self._strips.get(control, (False, False))
+
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each id in the middle of a text; none for control tokens. ``[V]``"""
+        tokenizer = self._plain
+        decoder = json.dumps(json.loads(tokenizer.to_str())["decoder"], ensure_ascii=False)
+        added = {id_: token.content for id_, token in tokenizer.get_added_tokens_decoder().items()}
+        whole = self._spelled_bytes if '"ByteLevel"' in decoder else self._decoded_bytes
+        fallback = '"ByteFallback"' in decoder
+        tokens: list[bytes] = []
+        for id_ in range(self.vocabulary):
+            name = tokenizer.id_to_token(id_)
+            if name is None or id_ in self.control:
+                tokens.append(b"")
+            elif id_ in added:
+                tokens.append(added[id_].encode())
+            elif fallback and (byte := _BYTE.fullmatch(name)):
+                tokens.append(bytes([int(byte[1], 16)]))
+            else:
+                tokens.append(whole(id_, name))
+        return tokens
+
+    def _spelled_bytes(self, id_: int, name: str) -> bytes:
+        """Bytes of a byte-level token, whose name has a character for each."""
+        if all(character in _LETTERS for character in name):
+            return bytes(_LETTERS[character] for character in name)
+        return name.encode()
+
+    def _decoded_bytes(self, id_: int, name: str) -> bytes:
+        """Bytes of any other token: what it adds to a text before it."""
+        text = self.decode([id_], self.anchor)
+        return b"" if "\ufffd" in text else text.encode()
 
     def _encode(self, text: str) -> Encoded:
         return self._without_control(self._raw(text))

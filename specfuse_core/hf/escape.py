@@ -22,7 +22,9 @@ class Escape:
     after rendering, control tokens are found, and the hidden text is encoded as ordinary text.
     """
 
-    def __init__(self, codec: TextCodec, turns: Sequence[Message]) -> None:
+    def __init__(
+        self, codec: TextCodec, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self._codec = codec
         texts: list[str] = []
 
@@ -32,6 +34,7 @@ class Escape:
 
         for turn in turns:
             _map_texts(turn, note)
+        _changed(tools, note)
         written = "".join(texts)
         pattern = codec.control_pattern
         spelled = sorted(set(pattern.findall(written))) if pattern else []
@@ -42,12 +45,16 @@ class Escape:
 
     def hide(self, turn: Message) -> Message:
         """``turn`` with the private-use characters in place of control tokens' texts."""
-        pattern = self._codec.control_pattern
-        if not self._hidden or pattern is None:
-            return turn
-        return _map_texts(
-            turn, lambda text: pattern.sub(lambda match: self._hidden[match.group()], text)
-        )
+        return _map_texts(turn, self._hide_text) if self._hidden else turn
+
+    def hide_all(self, values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """``values``, such as tools, with the private-use characters in all their texts."""
+        return [_changed(value, self._hide_text) for value in values]
+
+    def _hide_text(self, text: str) -> str:
+        for spelled in sorted(self._hidden, key=len, reverse=True):
+            text = text.replace(spelled, self._hidden[spelled])
+        return text
 
     def encode(self, rendered: str) -> list[int]:
         """Ids of a rendered conversation."""
@@ -88,29 +95,30 @@ class Escape:
         return self._codec.encode(text, continuing=not opens).ids
 
 
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    """``value`` with every text in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_changed(key, change): _changed(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_changed(item, change) for item in value]
+    return value
+
+
 def _map_texts(turn: Message, change: Callable[[str], str]) -> Message:
     """``turn`` with every text that a user, a tool or a model wrote changed."""
-
-    def changed(value: Any) -> Any:
-        if isinstance(value, str):
-            return change(value)
-        if isinstance(value, Mapping):
-            return {changed(key): changed(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [changed(item) for item in value]
-        return value
-
     return replace(
         turn,
         content=change(turn.content),
-        name=changed(turn.name),
-        tool_call_id=changed(turn.tool_call_id),
+        name=_changed(turn.name, change),
+        tool_call_id=_changed(turn.tool_call_id, change),
         tool_calls=tuple(
             replace(
                 call,
                 name=change(call.name),
                 id=change(call.id),
-                arguments=changed(call.arguments),
+                arguments=_changed(call.arguments, change),
             )
             for call in turn.tool_calls
         ),

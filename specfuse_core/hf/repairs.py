@@ -6,10 +6,10 @@ conversation that says the same in other turns.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from specfuse_core.calls import write_call
 from specfuse_core.types import Message
 
 __all__ = ["REPAIRS"]
@@ -54,14 +54,7 @@ def _tools_as_text(turns: Sequence[Message]) -> list[Message]:
             result = f"<tool_response>\n{turn.content}\n</tool_response>"
             written.append(Message("user", result))
         elif turn.tool_calls:
-            calls = [
-                "<tool_call>\n"
-                + json.dumps(
-                    {"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False
-                )
-                + "\n</tool_call>"
-                for call in turn.tool_calls
-            ]
+            calls = [write_call(call.name, call.arguments) for call in turn.tool_calls]
             content = "\n".join([turn.content, *calls] if turn.content else calls)
             written.append(Message(turn.role, content))
         else:

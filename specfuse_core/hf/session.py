@@ -16,6 +16,7 @@ from torch import Tensor
 
 from specfuse_core.calls import complete_segment
 from specfuse_core.hf.context import Context, Path
+from specfuse_core.hf.guide import Guide
 from specfuse_core.hf.sampling import Chooser
 from specfuse_core.hf.template import Prompt
 from specfuse_core.hf.tokens import ResponseTokens
@@ -38,6 +39,7 @@ class LocalSession:
         ends: end-of-turn ids.
         chooser: draws the ids of the drafts.
         context_window: tokens that prompt and answer together may have.
+        guide: the answer's way through its grammar, if it has one.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class LocalSession:
         ends: frozenset[int],
         chooser: Chooser,
         context_window: int,
+        guide: Guide | None = None,
     ) -> None:
         self._context = context
         self._prompt = list(prompt.ids)
@@ -55,6 +58,7 @@ class LocalSession:
         self._ends = ends
         self._chooser = chooser
         self._window = context_window
+        self._guide = guide
         # The last drafted id, which has not been run yet; it rides in the pass that verifies.
         self._unrun: list[int] = []
         # The paths of the last verification.
@@ -81,14 +85,11 @@ class LocalSession:
         ids = self._catch_up()
         # What the last own draft left over is in the line, and would be drawn again.
         drafted = self._context.ids[len(ids) :][:max_tokens]
-        ends = False
-        while not ends and not self._enough(drafted, max_tokens):
-            id_ = self._draw(ids, drafted)
-            ends = id_ in self._ends
-            if not ends:
-                drafted.append(id_)
+        ends = self._draw_more(ids, drafted, max_tokens)
         run = len(self._context.ids) - len(ids)
         self._unrun = drafted[run:]
+        if self._guide is not None:
+            return self._guided(self._guide, ends)
         text = self._response.decode(drafted)
         if ends:
             return Candidate(complete_characters(text), True)
@@ -97,6 +98,30 @@ class LocalSession:
         return Candidate(
             complete_segment(self._response.text, whole) if whole else whole, not whole
         )
+
+    def _draw_more(self, ids: list[int], drafted: list[int], max_tokens: int) -> bool:
+        """Draw ids until there are enough; whether the last one ended the answer."""
+        guide = self._guide
+        if guide is not None:
+            guide.rewind()
+            legal = [guide.take(id_) for id_ in drafted]
+            if not all(legal):
+                del drafted[legal.index(False) :]
+        while not self._enough(drafted, max_tokens):
+            id_ = self._draw(ids, drafted)
+            if id_ is None:
+                return False
+            if id_ in self._ends:
+                return True
+            drafted.append(id_)
+        return False
+
+    def _guided(self, guide: Guide, ends: bool) -> Candidate:
+        """What was drafted under a grammar: by its bytes, which the grammar has seen."""
+        text = guide.drafted.decode(errors="ignore")
+        if not ends:
+            text = complete_segment(guide.text, text, free=guide.free) or guide.rescue()
+        return Candidate(text, ends)
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
         """Log-probability and logit of every token of each candidate, the state unchanged."""
@@ -124,6 +149,8 @@ class LocalSession:
     def commit(self, segment: Candidate) -> None:
         """Append the segment's text; what was run of it while verifying is kept."""
         self._response.push(segment.text)
+        if self._guide is not None:
+            self._guide.commit(segment.text)
         ids, line = self.ids, self._context.ids
         if (line + self._unrun)[: len(ids)] == ids:
             # The model's own draft, or the beginning of it: the rest opens the next draft.
@@ -164,15 +191,31 @@ class LocalSession:
         if len(drafted) < max_tokens:
             return False
         most = min(max_tokens + _CHARACTER_TOKENS, self.room)
-        return len(drafted) >= most or bool(complete_characters(self._response.decode(drafted)))
+        if len(drafted) >= most:
+            return True
+        if self._guide is not None:
+            return bool(self._guide.drafted.decode(errors="ignore"))
+        return bool(complete_characters(self._response.decode(drafted)))
 
-    def _draw(self, ids: list[int], drafted: list[int]) -> int:
+    def _draw(self, ids: list[int], drafted: list[int]) -> int | None:
+        """The next id; None if the grammar allows none."""
+        guide, allowed = self._guide, None
+        if guide is not None:
+            allowed = guide.allowed()
+            allowed[sorted(self._ends)] = guide.may_end
+            if not allowed.any():
+                return None
         at = len(ids) + len(drafted) - 1
         if at == len(self._context.ids):
             self._context.extend(drafted[-1:])
-        self._spend(drafted=1)
         logits = self._context.logits_after(at)
-        return self._chooser.choose(logits, at + 1, [*ids, *drafted])
+        if allowed is not None:
+            logits = logits.masked_fill(~allowed.to(logits.device), -torch.inf)
+        id_ = self._chooser.choose(logits, at + 1, [*ids, *drafted])
+        if guide is not None and id_ not in self._ends and not guide.take(id_):
+            return None
+        self._spend(drafted=1)
+        return id_
 
     def _path(self, whole: list[int], ends: bool) -> Path:
         """How to reach ``whole`` from the line; no tokens if all its logits are known."""

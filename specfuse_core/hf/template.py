@@ -7,16 +7,18 @@ repaired conversation; what users wrote is never taken for a control token.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import TemplateError as JinjaError
 from transformers import PreTrainedTokenizerBase
 
+from specfuse_core.channels import THINKING
 from specfuse_core.errors import NoEndTokenError, TemplateError
 from specfuse_core.hf.codec import TextCodec
 from specfuse_core.hf.escape import Escape
 from specfuse_core.hf.repairs import REPAIRS
+from specfuse_core.tools import Tool, describe
 from specfuse_core.types import Message
 
 __all__ = ["PLAIN_TEMPLATE", "ChatTemplate", "Prompt"]
@@ -85,8 +87,10 @@ class ChatTemplate:
         self.codec = TextCodec(tokenizer, self.ends) if self.ends - codec.control else codec
         self._begins = self._plain and _adds_bos(tokenizer, self.codec)
 
-    def prompt(self, messages: Sequence[Message]) -> Prompt:
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Prompt:
         """Render and encode a conversation; a final assistant turn becomes the opening.
+
+        Tools are described by the template where it does so, else in a system turn.
 
         Raises:
             TemplateError: if the template refuses every repaired form.
@@ -95,8 +99,12 @@ class ChatTemplate:
         opening: list[str] = []
         while turns and turns[-1].role == "assistant" and not turns[-1].tool_calls:
             opening.insert(0, turns.pop().content)
-        escape = Escape(self.codec, turns)
-        rendered = self._repaired([escape.hide(turn) for turn in turns])
+        described = [tool.as_dict() for tool in tools]
+        escape = Escape(self.codec, turns, described)
+        rendered = self._described(
+            [escape.hide(turn) for turn in turns], escape.hide_all(described)
+        )
+        rendered = _without_thinking(rendered)
         if self._begins:
             rendered = (self._tokenizer.bos_token or "") + rendered
         return Prompt(
@@ -113,7 +121,26 @@ class ChatTemplate:
             return not self.codec.opens_with_space_after_control
         return bool(rendered)
 
-    def _repaired(self, turns: Sequence[Message]) -> str:
+    def _described(self, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
+        """The conversation rendered, with the tools in it."""
+        bare = self._repaired(turns)
+        if not tools:
+            return bare
+        try:
+            rendered = self._repaired(turns, tools)
+        except TemplateError:
+            rendered = ""
+        # Earlier calls name tools too.
+        names = [tool["function"]["name"] for tool in tools]
+        if all(rendered.count(name) > bare.count(name) for name in names):
+            return rendered
+        text = describe(tools)
+        if turns and turns[0].role == "system":
+            first = replace(turns[0], content=f"{turns[0].content}\n\n{text}")
+            return self._repaired([first, *turns[1:]])
+        return self._repaired([Message("system", text), *turns])
+
+    def _repaired(self, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         fallback: str | None = None
         error: Exception | None = None
         for repairs in REPAIRS:
@@ -121,7 +148,7 @@ class ChatTemplate:
             for repair in repairs:
                 repaired = repair(repaired)
             try:
-                rendered = self._render(repaired, add_generation_prompt=True)
+                rendered = self._render(repaired, tools, add_generation_prompt=True)
             # Templates raise whatever Jinja or Python raises in them.
             except (JinjaError, TypeError, ValueError, KeyError, AttributeError) as caught:
                 error = error or caught
@@ -136,9 +163,16 @@ class ChatTemplate:
             )
         return fallback
 
-    def _render(self, turns: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    def _render(
+        self,
+        turns: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        add_generation_prompt: bool,
+    ) -> str:
         rendered = self._tokenizer.apply_chat_template(
             [_as_mapping(turn) for turn in turns],
+            tools=[dict(tool) for tool in tools] or None,
             chat_template=self._template,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
@@ -188,6 +222,18 @@ def _end_ids(
             "set tokenizer.eos_token or generation_config.eos_token_id."
         )
     return frozenset(int(id_) for id_ in found if id_ is not None)
+
+
+def _without_thinking(rendered: str) -> str:
+    """A prompt that opens the answer's thinking, without that: the answer opens it itself.
+
+    Other models share the answer, and their prompts do not open it.
+    """
+    bare = rendered.rstrip()
+    for opening, _ in THINKING:
+        if bare.endswith(opening):
+            return bare.removesuffix(opening)
+    return rendered
 
 
 def _adds_bos(tokenizer: PreTrainedTokenizerBase, codec: TextCodec) -> bool:

@@ -1,0 +1,201 @@
+"""Which ids may come next under a grammar: the grammar's masks over one tokenizer's vocabulary.
+
+A grammar is over bytes. The vocabulary gets 256 further tokens, one for each byte, so that a text
+that some other model wrote can be followed whatever its tokens are. This module knows nothing of
+models; see ``follower`` for the grammar as text.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from torch import Tensor
+
+from specfuse_core.errors import InvalidConstraintError
+from specfuse_core.follower import Follower, explain
+from specfuse_core.hf.codec import TextCodec
+
+__all__ = ["Guide", "Vocabulary"]
+
+#: Grammars that stay compiled, for each vocabulary.
+_KEPT = 32
+#: Where one text only can follow, each of its tokenizations stays allowed, not the vocabulary's
+#: shortest alone: a model is to draft in its own.
+_ANY_TOKENS = '%llguidance {"no_forcing": true}\n'
+
+
+class _Tokens:
+    """What llguidance asks of a tokenizer."""
+
+    bos_token_id = None
+
+    def __init__(self, tokens: Sequence[bytes]) -> None:
+        self.eos_token_id = len(tokens) + 256
+        self.special_token_ids = [self.eos_token_id]
+        self.tokens = [*tokens, *(bytes([byte]) for byte in range(256)), b""]
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        first = self.eos_token_id - 256
+        return [first + byte for byte in (text.encode() if isinstance(text, str) else text)]
+
+
+class Vocabulary:
+    """One tokenizer's tokens as bytes, and the grammars compiled over them.
+
+    Args:
+        codec: the tokenizer.
+        size: rows of the model's output layer; ids beyond the tokenizer's have no text.
+    """
+
+    def __init__(self, codec: TextCodec, size: int) -> None:
+        self.size = size
+        self._codec = codec
+        self._lock = threading.Lock()
+        self._compiled: OrderedDict[tuple[str, str | None], Any] = OrderedDict()
+        self._openings: dict[str, list[bytes]] = {}
+        self._tokenizers: dict[str | None, Any] = {}
+
+    @cached_property
+    def tokens(self) -> list[bytes]:
+        """The bytes of each id in the middle of a text; none for control tokens. ``[V]``"""
+        tokens = self._codec.token_bytes()
+        return (tokens + [b""] * (self.size - len(tokens)))[: self.size]
+
+    def opening(self, lead: str | None) -> list[bytes]:
+        """The bytes of each id at the beginning of an answer. ``[V]``
+
+        Args:
+            lead: white space that an answer's first id may have before its text; None for none.
+        """
+        if lead is None:
+            return self.tokens
+        if lead not in self._openings:
+            self._openings[lead] = [token.removeprefix(lead.encode()) for token in self.tokens]
+        return self._openings[lead]
+
+    def matcher(self, grammar: str, lead: str | None = None) -> Any:
+        """A matcher at the beginning of the grammar, over ``opening(lead)``.
+
+        Raises:
+            InvalidConstraintError: for a grammar that cannot be followed.
+        """
+        with self._lock:
+            key = (grammar, lead)
+            if key not in self._compiled:
+                rules = LLMatcher.grammar_from_lark(_ANY_TOKENS + grammar)
+                matcher = LLMatcher(self._tokenizer(lead), rules, log_level=0)
+                if matcher.is_error():
+                    why = explain(matcher)
+                    raise InvalidConstraintError(f"the constraint cannot be followed: {why}.")
+                self._compiled[key] = matcher
+                if len(self._compiled) > _KEPT:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(key)
+            return self._compiled[key].deep_copy()
+
+    def _tokenizer(self, lead: str | None) -> Any:
+        if lead not in self._tokenizers:
+            wrapped = TokenizerWrapper(_Tokens(self.opening(lead)))
+            self._tokenizers[lead] = LLTokenizer(wrapped)
+        return self._tokenizers[lead]
+
+
+class Guide:
+    """One answer's way through its grammar, id by id while drafting, text by text in between.
+
+    Args:
+        vocabulary: the tokenizer's.
+        grammar: in llguidance's dialect of Lark.
+        lead: see ``Vocabulary.opening``; it counts for the answer's first id only.
+        free: whether the grammar takes any text outside of calls.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, grammar: str, lead: str | None, *, free: bool = False
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._grammar = grammar
+        self._lead = lead
+        self.free = free
+        self._matcher = vocabulary.matcher(grammar)
+        #: What was committed.
+        self.text = ""
+        self._drafted = b""
+        self._steps = 0
+
+    def commit(self, text: str) -> None:
+        """Go on by ``text``."""
+        self.rewind()
+        if text and not self._consume(text.encode()):
+            raise InvalidConstraintError(f"the text {text!r} does not follow the constraint.")
+        self._steps = 0
+        self.text += text
+
+    def rewind(self) -> None:
+        """Go back to what was committed."""
+        if self._steps:
+            self._matcher.rollback(self._steps)
+        self._steps, self._drafted = 0, b""
+
+    @property
+    def drafted(self) -> bytes:
+        """The bytes of the ids taken since the last commit."""
+        return self._drafted
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the text so far satisfies the grammar."""
+        return bool(self._matcher.is_accepting())
+
+    def allowed(self) -> Tensor:
+        """Which ids may come next. ``[V]``"""
+        matcher = self._matcher
+        if self._at_opening:
+            matcher = self._vocabulary.matcher(self._grammar, self._lead)
+        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+        flags = np.unpackbits(bits, count=self._vocabulary.size, bitorder="little")
+        return torch.from_numpy(flags).bool()
+
+    def take(self, id_: int) -> bool:
+        """Go on by one id; False, and nothing changes, if it is not allowed."""
+        opening = self._at_opening
+        text = (self._vocabulary.opening(self._lead) if opening else self._vocabulary.tokens)[id_]
+        if not text:
+            return False
+        if opening:
+            if not self._consume(text):
+                return False
+        elif self._matcher.try_consume_tokens([id_]) == 1:
+            self._steps += 1
+        else:
+            return False
+        self._drafted += text
+        return True
+
+    def rescue(self) -> str:
+        """What may come next for a tokenizer that has no way to write it: one character."""
+        follower = Follower(self._grammar)
+        follower.push(self.text)
+        return (follower.closing() or "")[:1]
+
+    @property
+    def _at_opening(self) -> bool:
+        return self._lead is not None and not self.text and not self._drafted
+
+    def _consume(self, text: bytes) -> bool:
+        """Go on by bytes, all or nothing."""
+        first = self._vocabulary.size
+        tokens = [first + byte for byte in text]
+        taken = self._matcher.try_consume_tokens(tokens)
+        if taken < len(tokens):
+            self._matcher.rollback(taken)
+            return False
+        self._steps += taken
+        return True
