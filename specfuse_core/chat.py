@@ -98,7 +98,7 @@ class Chat:
         stream = self._engine.stream([*self.messages, turn], cancel=cancel, **self._options)
         shown = self._screen.answer(stream, cancel)
         seconds = time.perf_counter() - started
-        text = "".join(segment.text for segment in shown)
+        text = "".join(segment.text for segment in shown if segment.channel == "text")
         if cancel.is_set() and not text:
             self._screen.note("Stopped before the first word; the question is forgotten.")
             return

@@ -27,6 +27,7 @@ from specfuse_core.errors import (
     EmptyConversationError,
     EmptyStopStringError,
     FusionError,
+    InvalidConstraintError,
     InvalidOptionError,
     UnknownOptionError,
 )
@@ -39,7 +40,12 @@ __all__ = ["app", "main"]
 
 #: What typer raises for an option that it cannot read; it exports no name for it.
 _UsageError: Any = typer.BadParameter.__base__
-_BAD_OPTION = (UnknownOptionError, InvalidOptionError, EmptyStopStringError)
+_BAD_OPTION = (
+    UnknownOptionError,
+    InvalidOptionError,
+    InvalidConstraintError,
+    EmptyStopStringError,
+)
 _INTERRUPTED, _NOBODY_READS = 130, 141
 
 app = typer.Typer(
@@ -85,6 +91,9 @@ def run(
     stop: ask.Stop = None,
     no_exit: ask.NoExit = False,
     file: ask.Files = None,
+    schema: ask.Schema = None,
+    choice: ask.Choices = None,
+    regex: ask.Pattern = None,
     json: Annotated[
         bool, typer.Option("--json", help="Write the whole trace as JSON lines, as it happens.")
     ] = False,
@@ -104,6 +113,7 @@ def run(
         models = ask.named_models(model, device, dtype)
         config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
         limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
+        limits["constraint"] = ask.constraint(schema, choice, regex)
         asked, piped = ask.clean(" ".join(question or ())), ask.piped_text()
         if not asked.strip():
             asked, piped = piped, ""

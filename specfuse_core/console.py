@@ -100,7 +100,9 @@ class Screen:
         self._console.print(line)
 
     def answer(self, segments: Iterable[Segment], cancel: threading.Event) -> list[Segment]:
-        """Each segment at once, in the colour of the model that wrote it.
+        """Each segment at once, in the colour of the model that wrote it; thinking dimmed.
+
+        Off a terminal only what is said is written.
 
         Ctrl-C sets ``cancel``; a second one does not wait for the end of the round.
 
@@ -116,13 +118,17 @@ class Screen:
                 for segment in chain(first, stream):
                     shown.append(segment)
                     text = lines.feed(printable(segment.text)) if self.terminal else segment.text
-                    if text:
-                        self.write(text, self.style(segment.author))
+                    if text and (self.terminal or segment.channel == "text"):
+                        self.write(text, self._segment_style(segment))
         except KeyboardInterrupt:
             cancel.set()
         finally:
             self.end_line()
         return shown
+
+    def _segment_style(self, segment: Segment) -> str:
+        style = self.style(segment.author)
+        return style if segment.channel == "text" else f"dim {style}".strip()
 
     def waiting(self, what: str) -> AbstractContextManager[object]:
         """A sign of life, on a terminal, while nothing else is shown."""

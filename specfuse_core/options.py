@@ -6,6 +6,7 @@ given: defaults belong to ``config`` and ``types``.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, ScoreMode
+from specfuse_core.constraints import Choice, Constraint, JsonSchema, Regex
 from specfuse_core.errors import InvalidOptionError, RequestError
 from specfuse_core.types import Request
 
 __all__ = [
     "clean",
+    "constraint",
     "fusion_config",
     "named_models",
     "piped_text",
@@ -98,6 +101,18 @@ Files = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", help="A text file to put before the question; repeat it."),
 ]
+Schema = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A JSON schema that the answer is to be valid under."),
+]
+Choices = Annotated[
+    list[str] | None,
+    typer.Option("--choice", metavar="TEXT", help="An answer to choose from; repeat it."),
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option("--regex", metavar="PATTERN", help="A regular expression for the whole answer."),
+]
 ShowTrace = Annotated[bool, typer.Option("--trace", help="Show every round after an answer.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
 
@@ -129,6 +144,30 @@ def fusion_config(
     """
     knobs = _given(method=method, segment_tokens=segment_tokens, score_mode=score_mode)
     return FusionConfig(**knobs, **({"model_exit": False} if no_exit else {}))
+
+
+def constraint(
+    schema: Path | None, choices: Sequence[str] | None, regex: str | None
+) -> Constraint | None:
+    """What the answer must look like, if anything was said about it.
+
+    Raises:
+        InvalidOptionError: for more than one of them, or a file that is no JSON.
+        InvalidConstraintError: for one that cannot be followed.
+        OSError: for a file that cannot be read.
+    """
+    given = _given(schema=schema, choice=choices or None, regex=regex)
+    if len(given) > 1:
+        names = " and ".join(f"--{name}" for name in given)
+        raise InvalidOptionError(f"{names} exclude each other; give one of them.")
+    if schema is not None:
+        try:
+            return JsonSchema(json.loads(read_text(schema)))
+        except json.JSONDecodeError as error:
+            raise InvalidOptionError(f"--schema {schema}: not JSON: {error}.") from None
+    if choices:
+        return Choice([clean(choice) for choice in choices])
+    return None if regex is None else Regex(regex)
 
 
 def request_options(

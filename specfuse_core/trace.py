@@ -28,9 +28,11 @@ def records(
 
     The first is ``{"type": "request", ...}``: models, configuration, conversation, limits and
     seed, as far as ``engine`` and ``request`` are given; it comes before the first segment is
-    asked for. Then one ``{"type": "round", ...}`` per round, and at last ``{"type": "end", ...}``
-    with the whole text, the finish reason and the usage. A stream that is cut off has no end
-    record. All values are ready for JSON.
+    asked for. Then one ``{"type": "round", ...}`` per round, a ``{"type": "segment", ...}`` for
+    each further part of it (another channel, a step of a call) and for text that needed no round,
+    and at last ``{"type": "end", ...}`` with all that was said, thought and called, the finish
+    reason and the usage. A stream that is cut off has no end record. All values are ready for
+    JSON.
 
     Args:
         segments: a stream of segments, or those of a generation.
@@ -38,17 +40,24 @@ def records(
         request: what they answer. One with a seed (:meth:`Request.seeded`) can be drawn again.
     """
     yield _request_record(engine, request)
-    text = ""
+    kept: list[Segment] = []
+    told: Round | None = None
     for segment in segments:
-        text += segment.text
-        if segment.round is not None:
-            yield _round_record(segment.round, segment.text)
+        kept.append(segment)
+        if segment.round is not None and segment.round is not told:
+            told = segment.round
+            yield _round_record(told, segment)
+        elif segment.text or segment.call:
+            yield {"type": "segment", **_shown(segment)}
         if segment.finish_reason is not None:
+            answer = Generation.of(kept)
             yield {
                 "type": "end",
-                "finish_reason": segment.finish_reason,
-                "text": text,
-                "usage": _usage_record(segment.usage),
+                "finish_reason": answer.finish_reason,
+                "text": answer.text,
+                "reasoning": answer.reasoning,
+                "tool_calls": [asdict(call) for call in answer.tool_calls],
+                "usage": _usage_record(answer.usage),
             }
 
 
@@ -79,16 +88,31 @@ def _request_record(engine: FusionEngine | None, request: Request | None) -> Rec
             "max_new_tokens": request.max_new_tokens,
             "stop": list(request.stop),
             "sampling": request.sampling.model_dump(),
+            "constraint": _constraint_record(request),
+            "tools": [tool.as_dict() for tool in request.tools],
+            "tool_choice": request.tool_choice,
+            "parallel_tool_calls": request.parallel_tool_calls,
         }
     return record
 
 
-def _round_record(played: Round, text: str) -> Record:
+def _constraint_record(request: Request) -> Record | None:
+    if request.constraint is None:
+        return None
+    return {"type": type(request.constraint).__name__, **asdict(request.constraint)}
+
+
+def _shown(segment: Segment) -> Record:
+    call = {"call": asdict(segment.call)} if segment.call else {}
+    return {"text": segment.text, "channel": segment.channel, **call}
+
+
+def _round_record(played: Round, segment: Segment) -> Record:
     return {
         "type": "round",
         "index": played.index,
         "author": played.author,
-        "text": text,
+        **_shown(segment),
         "winner": played.winner,
         "candidates": [
             {"model": name, "text": candidate.text, "ends": candidate.ends, "vote": vote}
@@ -107,9 +131,7 @@ def _round_record(played: Round, text: str) -> Record:
     }
 
 
-def _usage_record(usage: Usage | None) -> Record | None:
-    if usage is None:
-        return None
+def _usage_record(usage: Usage) -> Record:
     return asdict(usage) | {"models_per_round": usage.models_per_round}
 
 

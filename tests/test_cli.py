@@ -673,3 +673,37 @@ def test_a_chat_on_a_terminal_tells_what_an_answer_cost(
     assert result.code == 0
     assert "/help lists the commands" in result.out
     assert "of 2.0 models" in result.out
+
+
+def test_an_answer_can_be_made_to_obey(command: Command, tmp_path: Path) -> None:
+    schema = tmp_path / "form.json"
+    schema.write_text('{"type": "object", "properties": {"n": {"type": "integer"}}}')
+    told = command("--quiet", "--schema", str(schema), "Q")
+    assert (told.code, isinstance(json.loads(told.out), dict)) == (0, True)
+    assert command("--quiet", "--choice", "yes", "--choice", "no", "Q").out.strip() in ("yes", "no")
+    assert re.fullmatch(r"\d+", command("--quiet", "--regex", r"\d+", "Q").out.strip())
+
+
+def test_a_constraint_that_makes_no_sense_gives_two_and_one_line(
+    command: Command, tmp_path: Path
+) -> None:
+    broken, wrong = tmp_path / "broken.json", tmp_path / "wrong.json"
+    broken.write_text("{")
+    wrong.write_text('{"type": "strin"}')
+    for arguments, says in (
+        (["--schema", str(broken)], "not JSON"),
+        (["--schema", str(wrong)], "strin"),
+        (["--regex", "("], "regex"),
+        (["--choice", ""], "option"),
+        (["--choice", "a", "--regex", "b"], "--choice and --regex exclude each other"),
+    ):
+        told = command(*arguments, "Q")
+        assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+        assert says in told.err
+    assert command("--schema", str(tmp_path / "none.json"), "Q").code == 1
+
+
+def test_thinking_is_not_part_of_what_is_piped(command: Command) -> None:
+    command.backends = [ScriptedBackend("a", "<think>Hm, well.</think>\n\nIt is 19.")]
+    assert command("--quiet", "Q").out == "It is 19.\n"
+    assert "Hm, well." in command("Q", terminal=True).out

@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from specfuse_core import FusionConfig, FusionEngine, Request
+from specfuse_core import Choice, FusionConfig, FusionEngine, Request
 from specfuse_core.testing import ScriptedBackend
 from specfuse_core.trace import candidate_rows, json_lines, model_rows, records
 
@@ -147,3 +147,22 @@ def test_model_rows_share_out_all_characters(engine: FusionEngine) -> None:
 def test_an_empty_answer_has_no_shares() -> None:
     engine = FusionEngine([ScriptedBackend("mute", "")])
     assert [row.share for row in model_rows(engine.generate("?").usage)] == [0.0]
+
+
+def test_calls_and_forced_text_are_told_too() -> None:
+    call = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
+    fused = FusionEngine([ScriptedBackend("clerk", f"<think>Well.</think>So. {call}")])
+    tools = [{"name": "add", "parameters": {"properties": {"a": {"type": "integer"}}}}]
+    request = Request.of("Hello", tools=tools, seed=1)
+    told = parsed(json_lines(fused.stream(request), engine=fused, request=request))
+    assert told[0]["tools"][0]["function"]["name"] == "add"  # type: ignore[index]
+    assert (told[-1]["text"], told[-1]["reasoning"]) == ("So.", "Well.")
+    assert told[-1]["tool_calls"][0]["arguments"] == {"a": 1}  # type: ignore[index]
+    shown = "".join(str(record.get("text")) for record in told[1:-1])
+    assert shown == 'Well.So.{"a": 1}'
+    forced = Request.of("Hello", constraint=Choice(["only this"]), seed=1)
+    assert [record["type"] for record in parsed(json_lines(fused.stream(forced)))] == [
+        "request",
+        "segment",
+        "end",
+    ]
