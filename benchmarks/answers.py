@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.calls import invalid_calls, take_tools, written
 from benchmarks.rows import MAX_NEW_TOKENS, Row, copies
 from specfuse_core import FusionEngine, Generation, ModelConfig
 from training.evaluate import draw_questions
@@ -68,6 +69,7 @@ class Answer:
         activity: base models active in a round, summed over the rounds.
         first_seconds: wall time to the first segment.
         seconds: wall time of the answer.
+        invalid_calls: calls in it that are cut off, or that no tool could take.
     """
 
     row: str
@@ -81,6 +83,7 @@ class Answer:
     activity: int
     first_seconds: float
     seconds: float
+    invalid_calls: int = 0
 
 
 class FailedAnswerError(RuntimeError):
@@ -121,10 +124,13 @@ def answer(engine: FusionEngine, job: Job) -> Answer:
     try:
         fused = engine.subset(row.models).with_config(row.config)
         fused.warm_up()
+        bare, tools = take_tools(question.sample.prompt)
+        turns = bare if row.constrained else question.sample.prompt
         started = time.perf_counter()
         stream = fused.stream(
-            [turn.as_dict() for turn in question.sample.prompt],
+            [turn.as_dict() for turn in turns],
             max_new_tokens=MAX_NEW_TOKENS,
+            tools=tools if row.constrained else (),
             sampling=row.sampling.replace(seed=question.seed * 100_000 + question.index),
         )
         segments = [next(stream)]
@@ -137,18 +143,20 @@ def answer(engine: FusionEngine, job: Job) -> Answer:
             f"{row.name} on question {question.index} of {question.task}, seed {question.seed}: "
             f"{type(error).__name__}: {error}"
         ) from error
+    text = written(generation)
     return Answer(
         row=row.name,
         task=question.task,
         seed=question.seed,
         index=question.index,
         expected=question.sample.answer,
-        text=generation.text,
-        right=is_right(generation.text, question.sample.answer),
+        text=text,
+        right=is_right(text, question.sample.answer),
         rounds=len(generation.rounds),
         activity=sum(len({*r.drafters, *r.verifiers}) for r in generation.rounds),
         first_seconds=first - started,
         seconds=ended - started,
+        invalid_calls=invalid_calls(text, tools),
     )
 
 

@@ -99,7 +99,8 @@ def _library() -> list[str]:
 
 
 @cache
-def _tokenizer(family: str, vocabulary: int) -> Tokenizer:
+def tokenizer_of(family: str, vocabulary: int) -> Tokenizer:
+    """A byte-level or a Metaspace tokenizer with so many tokens."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=family == "metaspace"))
     alphabet: list[str] = []
     if family == "metaspace":
@@ -127,7 +128,7 @@ def build(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """One model of ``MODELS`` with its tokenizer."""
     config_class, options, family, vocabulary = MODELS[name]
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_tokenizer(family, vocabulary),
+        tokenizer_object=tokenizer_of(family, vocabulary),
         eos_token="</s>",
         chat_template="{{ messages[0].content }}",
     )
@@ -248,4 +249,5 @@ __all__ = [
     "build",
     "prompt_of",
     "prose",
+    "tokenizer_of",
 ]

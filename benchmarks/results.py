@@ -104,6 +104,10 @@ def report(results: Results, against: str | None = None) -> Iterator[str]:
 
         yield f"\nPoints over {against} on the same questions (95 % interval):\n"
         yield from _table(results, gain)
+    calls = {row: sum(answer.invalid_calls for answer in results.rows[row]) for row in results.rows}
+    if any(calls.values()):
+        yield "\nCalls that are cut off, or that no tool of the question could take:"
+        yield ", ".join(f"{row} {count}" for row, count in calls.items())
     if results.best:
         best = ", ".join(f"{model} for {task}" for task, model in results.best.items())
         yield f"\nBest model alone, which the self-ensemble copies: {best}."

@@ -37,6 +37,8 @@ EXIT_TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 EXIT_WARMUPS = (0, 1, 2)
 
 _METHODS = ("specfuse", "specem")
+#: Ends the names of constrained rows.
+_TOOLS = "-tools"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Row:
         models: names of the base models.
         sampling: how drafts are drawn; greedy unless said otherwise.
         of_best: whether copies of the best of ``models`` answer instead of them.
+        constrained: whether the question's tools go with the request, which its calls then obey,
+            instead of standing in the system message alone.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Row:
     models: tuple[str, ...]
     sampling: SamplingParams = GREEDY
     of_best: bool = False
+    constrained: bool = False
 
     def of(self, model: str) -> Row:
         """The row with as many copies of ``model`` as it has models."""
@@ -85,6 +90,7 @@ def report_rows(models: Sequence[str]) -> list[Row]:
             of_best=True,
         ),
         *_methods(everyone),
+        Row(f"specem{_TOOLS}", FusionConfig(method="specem"), everyone, constrained=True),
         # One vote over whole answers.
         Row(
             "complete-response",
@@ -170,18 +176,21 @@ def _setting(models: Sequence[str], method: str, **changes: Any) -> Row:
 
 
 def _parsed(name: str, models: Sequence[str], known: Iterable[str]) -> Row:
-    method, colon, rest = name.partition(":")
+    start, colon, rest = name.partition(":")
+    method = start.removesuffix(_TOOLS)
     pairs = [part.partition("=") for part in rest.split(",")]
     if not colon or method not in _METHODS or not all(value for _, _, value in pairs):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
         raise UnknownOptionError(f"no row is named {name!r}; {hint}; or specem:knob=value.")
-    return replace(_setting(models, method, **{k: value for k, _, value in pairs}), name=name)
+    knobs: dict[str, Any] = {k: None if value == "None" else value for k, _, value in pairs}
+    row = _setting(models, method, **knobs)
+    return replace(row, name=name, constrained=start.endswith(_TOOLS))
 
 
 def _distinct(rows: Iterable[Row]) -> list[Row]:
     """Without those that do the same as one before them."""
     kept: dict[str, Row] = {}
     for row in rows:
-        kept.setdefault(repr((row.models, row.config.model_dump())), row)
+        kept.setdefault(repr((row.models, row.config.model_dump(), row.constrained)), row)
     return list(kept.values())

@@ -13,6 +13,8 @@ the repetitions. The last line is one JSON object.
 - ``first_segment``: wall time to the first segment with one thread per model, over the slowest
   model's own prefill and draft; on a machine with fewer cores than models also the critical path
   (each model's own seconds, as if each had a core).
+- ``constrained``: a constrained fused answer against an unconstrained one, CPU time per token
+  (``--constrained`` measures nothing else).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from benchmarks.ensemble import MODELS, ScriptedLocalBackend, build, prompt_of
+from benchmarks.overhead import bundled_overhead, large_vocabulary_overhead
 from specfuse_core import FusionConfig, FusionEngine, Request
 
 _CONFIG = FusionConfig(method="specem")
@@ -159,9 +162,15 @@ def main() -> None:
         metavar=("MODELS", "PREFIX", "ANSWER"),
         help="only this cell; may be repeated",
     )
+    parser.add_argument("--constrained", action="store_true", help="only what constraints cost")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    constrained = [bundled_overhead(args.repeats), large_vocabulary_overhead(args.repeats + 2)]
+    print(constrained, flush=True)
+    if args.constrained:
+        print(json.dumps({"constrained": constrained}))
+        return
     grid = [(k, p, n) for k in (1, 2, 3, 5) for p in (64, 512, 2048) for n in (64, 256, 512)]
     if args.quick:
         grid = [(1, 512, 64), (3, 512, 64)]
@@ -178,7 +187,8 @@ def main() -> None:
     print(threads, flush=True)
     first = [bench.first_segment(k, 512, args.repeats) for k in (2, 3)]
     print(first, flush=True)
-    print(json.dumps({"cells": cells, "threads": threads, "first_segment": first}))
+    found = {"cells": cells, "threads": threads, "first_segment": first}
+    print(json.dumps(found | {"constrained": constrained}))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -82,7 +82,7 @@ def test_the_rows_of_a_list_have_names_of_their_own_and_differ(
 ) -> None:
     listed = rows(["a", "b"])
     assert len({row.name for row in listed}) == len(listed)
-    told = [(row.models, row.config.model_dump(), row.sampling, row.of_best) for row in listed]
+    told = [{**asdict(row), "name": "", "config": row.config.model_dump()} for row in listed]
     assert all(told.count(one) == 1 for one in told)
     assert {"specfuse", "specfuse-no-exit"} <= {row.name for row in listed}
 
