@@ -34,6 +34,25 @@ def test_compare_shows_that_only_together_they_are_right(
     assert not any(right.search(answer) for _, answer in alone)
 
 
+def test_tools_reads_reckons_calls_and_answers_from_the_result(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runpy.run_path(str(ROOT / "examples" / "tools.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "\norder_lamps({'quantity': 19})\n" in printed
+    assert printed.endswith("The price is 57.\n")
+    authors = {line.split("|")[0].strip() for line in printed.splitlines() if " | " in line}
+    assert authors == {"reader", "reckoner", "clerk"}
+
+
+def test_structured_answers_are_what_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_example("structured", capsys) == [
+        ("person", "{'name': 'Anna', 'age': 31, 'city': 'Oslo'}"),
+        ("choice", "12"),
+        ("pattern", "12 + 7 = 19. The answer is 19."),
+    ]
+
+
 def test_what_the_readme_shows_is_what_is_printed() -> None:
     filled = runpy.run_path(str(ROOT / "docs" / "outputs.py"))["filled"]
     assert untimed(filled(README)) == untimed(README), "run: make readme"
