@@ -15,8 +15,6 @@ __all__ = ["Budget"]
 
 #: Places in a segment that are tried for closing an answer after them.
 _CUTS = 24
-#: Tokens that a shorter close never saves.
-_HOPELESS = 32
 
 
 class Budget:
@@ -99,15 +97,12 @@ class Budget:
         assert self._follower is not None
         after = self._follower.copy()
         after.push(text)
-        near = text + (after.closing() or "")
-        over = self._measure(near) - self._limit
-        if over <= 0:
-            return near
-        # The search for the shortest takes long: only where it may help.
-        if over > _HOPELESS:
-            return None
-        least = text + (after.closing(shortest=True) or "")
-        return least if self._measure(least) <= self._limit else None
+        # The search for the shortest takes long: only where another is too long.
+        for shortest in (False, True):
+            closed = text + (after.closing(shortest=shortest) or "")
+            if self._measure(closed) <= self._limit:
+                return closed
+        return None
 
     def _cut(self, text: str) -> str:
         low, high = 0, len(text)
