@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from specfuse_core.types import Candidate, Cost, Request, Verification
+from specfuse_core.tools import Tool
+from specfuse_core.types import Candidate, Cost, Message, Request, Verification
 
 __all__ = ["Backend", "Session"]
 
@@ -83,4 +84,12 @@ class Backend(Protocol):
 
     def count_tokens(self, text: str) -> int:
         """Length of ``text`` in the model's own tokens, without special tokens."""
+        ...
+
+    def count_prompt_tokens(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
+        """Length of the prompt that the model reads for ``messages``, however long it is."""
+        ...
+
+    def token_ids(self, text: str) -> Sequence[int]:
+        """``text`` in the model's own tokens, for frameworks that ask; the engine never does."""
         ...

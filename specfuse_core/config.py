@@ -6,6 +6,8 @@ This module knows nothing of models or text; it only holds values and refuses ba
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from os import PathLike, fspath
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -154,6 +156,21 @@ class ModelConfig(Options):
     trust_remote_code: bool = False
     allow_pickle: bool = False
     weight: float = Field(1.0, gt=0.0)
+
+    @classmethod
+    def of(cls, model: str | PathLike[str] | ModelConfig | Mapping[str, Any]) -> ModelConfig:
+        """``model`` itself, or one from a name, a path or a mapping.
+
+        Raises:
+            InvalidOptionError: for anything else.
+        """
+        if isinstance(model, ModelConfig):
+            return model
+        if isinstance(model, str | PathLike):
+            return cls(path=fspath(model))
+        if isinstance(model, Mapping):
+            return cls(**model)
+        raise InvalidOptionError(f"a model is a name, a path or a ModelConfig, not {model!r}.")
 
     def model_post_init(self, context: Any, /) -> None:
         if self.device is not None and self.device_map is not None:

@@ -26,11 +26,13 @@ The tree (indent = subclass)::
             TemplateError             the chat template cannot render a conversation
         GenerationError               the answer could not go on
             NoVerificationError       no verifier could score any candidate
+            AnswerTimeoutError        the answer took longer than it may; also a TimeoutError
 
 Nothing here derives from ValueError or TypeError: LlamaIndex's synthesizers swallow both.
 """
 
 __all__ = [
+    "AnswerTimeoutError",
     "ConfigError",
     "DuplicateNameError",
     "EmptyConversationError",
@@ -152,3 +154,7 @@ class GenerationError(FusionError):
 
 class NoVerificationError(GenerationError):
     """No verifier could score any candidate (all verifications void)."""
+
+
+class AnswerTimeoutError(GenerationError, TimeoutError):
+    """The answer took longer than it may. The models have stopped."""

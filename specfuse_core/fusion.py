@@ -30,11 +30,13 @@ from specfuse_core.errors import (
 from specfuse_core.follower import Follower, follow
 from specfuse_core.outlet import Outlet, joined
 from specfuse_core.round import Ensemble, Member
+from specfuse_core.tools import Tool
 from specfuse_core.types import (
     Candidate,
     Conversation,
     FinishReason,
     Generation,
+    Message,
     Request,
     Round,
     Segment,
@@ -160,6 +162,23 @@ class FusionEngine:
             ModelLoadError: naming the model, what was tried and what to do.
         """
         self._loader(self.backends)
+
+    def count_prompt_tokens(
+        self,
+        messages: Sequence[Message | Mapping[str, Any]],
+        tools: Sequence[Tool | Mapping[str, Any]] = (),
+    ) -> int:
+        """Length of a conversation's prompt in the first base model's tokens, however long.
+
+        Raises:
+            InvalidMessageError: for a message that is none.
+            ModelLoadError: if the model could not be loaded.
+        """
+        turns = [Message.of(message) for message in messages]
+        described = [Tool.of(tool) for tool in tools]
+        if not turns and not described:
+            return 0
+        return self.backends[0].count_prompt_tokens(turns, described)
 
     def with_config(self, config: FusionConfig | None = None, **changes: Any) -> FusionEngine:
         """An engine over the same base models with other knobs."""
@@ -369,6 +388,10 @@ class FusionEngine:
                     f"{what}: no base model is named {name!r}; there are {', '.join(self.models)}."
                 )
         return tuple(dict.fromkeys(names))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FusionEngine:
+        """The engine itself: frameworks copy what holds it, and weights are never copied."""
+        return self
 
     def _copy(self, **changes: Any) -> FusionEngine:
         kept: dict[str, Any] = {

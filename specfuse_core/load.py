@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -66,7 +66,7 @@ def from_pretrained(
     """
     if isinstance(models, str | PathLike | ModelConfig | Mapping):
         models = [models]
-    configs = [_config(model) for model in models]
+    configs = [ModelConfig.of(model) for model in models]
     for model in configs:
         check_location(model)
     names = _names([(model.name, _last_part(model.path)) for model in configs])
@@ -196,16 +196,6 @@ def _once(make: Callable[[], LoadedModel]) -> Callable[[], LoadedModel]:
         return made[0]
 
     return get
-
-
-def _config(model: str | PathLike[str] | ModelConfig | Mapping[str, Any]) -> ModelConfig:
-    if isinstance(model, ModelConfig):
-        return model
-    if isinstance(model, str | PathLike):
-        return ModelConfig(path=fspath(model))
-    if isinstance(model, Mapping):
-        return ModelConfig(**model)
-    raise InvalidOptionError(f"a model is a name, a path or a ModelConfig, not {model!r}.")
 
 
 def _names(wanted: Sequence[tuple[str | None, str]]) -> list[str]:

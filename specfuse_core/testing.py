@@ -8,6 +8,7 @@ and where nothing is, the shortest way to an end. This module needs no torch.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import zlib
@@ -16,7 +17,8 @@ from collections.abc import Callable, Sequence
 from specfuse_core.calls import complete_segment
 from specfuse_core.errors import PromptTooLongError
 from specfuse_core.follower import Follower, follow
-from specfuse_core.types import Candidate, Cost, Request, Verification
+from specfuse_core.tools import Tool
+from specfuse_core.types import Candidate, Cost, Message, Request, Verification
 
 __all__ = ["ScriptedBackend", "ScriptedSession"]
 
@@ -72,7 +74,8 @@ class ScriptedBackend:
 
     def start(self, request: Request) -> ScriptedSession:
         """Open a session; ``sessions`` keeps them all, for tests to look at."""
-        length = sum(len(_tokens(message.content)) + 1 for message in request.messages)
+        tools = request.tools if request.calls else ()
+        length = self.count_prompt_tokens(request.messages, tools)
         if length >= self.context_window:
             raise PromptTooLongError(
                 f"the prompt has {length} tokens for {self.name!r}, whose context window is "
@@ -85,6 +88,15 @@ class ScriptedBackend:
     def count_tokens(self, text: str) -> int:
         """Length of ``text`` in words with the white space before them."""
         return len(_tokens(text))
+
+    def count_prompt_tokens(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
+        """A word more than each message has, and what the tools' JSON has."""
+        described = sum(len(_tokens(json.dumps(tool.as_dict()))) for tool in tools)
+        return described + sum(len(_tokens(message.content)) + 1 for message in messages)
+
+    def token_ids(self, text: str) -> list[int]:
+        """A checksum per word with the white space before it."""
+        return [zlib.crc32(token.encode()) for token in _tokens(text)]
 
 
 class ScriptedSession:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -23,7 +23,8 @@ from specfuse_core.hf.sampling import Chooser, Sampler
 from specfuse_core.hf.session import LocalSession
 from specfuse_core.hf.template import ChatTemplate, Prompt
 from specfuse_core.hf.tokens import ResponseTokens
-from specfuse_core.types import Request
+from specfuse_core.tools import Tool
+from specfuse_core.types import Message, Request
 
 __all__ = ["LoadedModel", "LocalBackend"]
 
@@ -110,11 +111,8 @@ class LocalBackend:
             TemplateError: if the chat template refuses the conversation.
         """
         model, template = self._parts()
-        codec = template.codec
-        with self._naming_itself():
-            prompt = template.prompt(request.messages, request.tools if request.calls else ())
-        response = ResponseTokens(codec, prompt.lead, continuing=prompt.continuing)
-        response.push(prompt.opening)
+        tools = request.tools if request.calls else ()
+        prompt, response = self._rendered(request.messages, tools)
         length = len(prompt.ids) + len(response.ids)
         window = self.context_window
         if max(prompt.ids, default=0) >= model.runner.config.vocab_size:
@@ -141,7 +139,31 @@ class LocalBackend:
 
     def count_tokens(self, text: str) -> int:
         """Length of ``text`` in the model's own tokens, without special tokens."""
-        return len(self.template.codec.encode(text).ids)
+        return len(self.token_ids(text))
+
+    def token_ids(self, text: str) -> list[int]:
+        """``text`` in the model's own tokens, without special tokens."""
+        return list(self.template.codec.encode(text).ids)
+
+    def count_prompt_tokens(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
+        """Length of the rendered conversation, whether or not it fits the window.
+
+        Raises:
+            TemplateError: if the chat template refuses the conversation.
+        """
+        prompt, response = self._rendered(messages, tools)
+        return len(prompt.ids) + len(response.ids)
+
+    def _rendered(
+        self, messages: Sequence[Message], tools: Sequence[Tool]
+    ) -> tuple[Prompt, ResponseTokens]:
+        """The prompt, and the answer as far as the last turn has it already."""
+        template = self.template
+        with self._naming_itself():
+            prompt = template.prompt(messages, tools)
+        response = ResponseTokens(template.codec, prompt.lead, continuing=prompt.continuing)
+        response.push(prompt.opening)
+        return prompt, response
 
     def _guide(self, request: Request, prompt: Prompt) -> Guide | None:
         grammar = request.grammar

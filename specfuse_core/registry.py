@@ -1,0 +1,82 @@
+"""Engines that a whole process shares, by the models they are made of.
+
+Frameworks copy and rebuild their model objects all the time; weights must not be loaded again for
+that. What is made here stays until it is released.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from specfuse_core.bundled import bundled_models
+from specfuse_core.config import ModelConfig
+from specfuse_core.errors import EmptyEnsembleError
+from specfuse_core.fusion import FusionEngine
+
+__all__ = ["ModelSpec", "model_configs", "release_engines", "shared_engine"]
+
+#: What names a base model: a hub id, a directory, or a configuration.
+ModelSpec = str | PathLike[str] | ModelConfig | Mapping[str, Any]
+
+_lock = threading.Lock()
+_engines: dict[tuple[object, ...], FusionEngine] = {}
+
+
+def model_configs(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[ModelConfig, ...]:
+    """What ``models`` names, or the bundled models where it is None.
+
+    Raises:
+        EmptyEnsembleError: for an empty list.
+        ConfigError: for what names no model.
+    """
+    if models is None:
+        return tuple(ModelConfig(path=str(path), device="cpu") for path in bundled_models())
+    if isinstance(models, str | PathLike | ModelConfig | Mapping):
+        models = [models]
+    if not models:
+        raise EmptyEnsembleError(
+            "no base model was given; name at least one, or leave models out for the bundled ones."
+        )
+    return tuple(ModelConfig.of(model) for model in models)
+
+
+def shared_engine(
+    models: Sequence[ModelSpec] | ModelSpec | None = None,
+    *,
+    drafters: Sequence[str] | None = None,
+    verifiers: Sequence[str] | None = None,
+    parallel: bool = False,
+) -> FusionEngine:
+    """The process's engine over these models; made at the first call, loaded at the first request.
+
+    Errors: those of :meth:`FusionEngine.from_pretrained`.
+    """
+    configs = model_configs(models)
+    key = (
+        tuple(map(_key, configs)),
+        None if drafters is None else tuple(drafters),
+        None if verifiers is None else tuple(verifiers),
+        parallel,
+    )
+    with _lock:
+        if key not in _engines:
+            _engines[key] = FusionEngine.from_pretrained(
+                configs, drafters=drafters, verifiers=verifiers, parallel=parallel
+            )
+        return _engines[key]
+
+
+def release_engines() -> None:
+    """Forget all shared engines; weights are freed when nobody else uses them."""
+    with _lock:
+        _engines.clear()
+
+
+def _key(config: ModelConfig) -> str:
+    directory = Path(config.path).expanduser()
+    place = str(directory.resolve()) if directory.is_dir() else config.path
+    return repr(config.replace(path=place))
