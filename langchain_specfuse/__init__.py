@@ -1,6 +1,5 @@
-"""specfuse as a LangChain chat model.
+"""specfuse as a LangChain chat model."""
 
-This package will hold ``ChatSpecFuse``; until then it exports nothing.
-"""
+from langchain_specfuse.chat_models import ChatSpecFuse
 
-__all__: list[str] = []
+__all__ = ["ChatSpecFuse"]

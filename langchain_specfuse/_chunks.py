@@ -1,0 +1,162 @@
+"""The engine's segments -> LangChain's chunks, so that whatever merges them gets the same answer.
+
+Chunks are merged by rules that differ between ``invoke``, ``stream`` and the v3 events: strings are
+joined, integers added, floats that differ are an error, and of metadata the last may win. So the
+model's name is on the first chunk only, what an answer cost on the last only, and what belongs to a
+round is in a list in ``additional_kwargs``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk
+
+from specfuse_core import Round, Segment, Usage
+from specfuse_core.types import FinishReason
+
+__all__ = ["PROVIDER", "Chunks", "Detail", "round_record"]
+
+PROVIDER = "specfuse"
+Detail = Literal["off", "summary", "rounds"]
+
+#: Block 0 of an answer may be its reasoning and block 1 its text; calls must not merge with them.
+_FIRST_CALL = 2
+#: Makes arguments that were cut off unreadable: core would mend them to a call nobody made.
+_CUT_OFF = "cut off: "
+
+_FINISH: dict[FinishReason, str] = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "context": "length",
+    "cancelled": "cancelled",
+}
+
+
+class Chunks:
+    """One answer's way from segments to chunks.
+
+    Args:
+        model_name: what to call the ensemble.
+        detail: how much of the fusion to tell.
+    """
+
+    def __init__(self, model_name: str, detail: Detail) -> None:
+        self._metadata: dict[str, Any] = {"model_name": model_name, "model_provider": PROVIDER}
+        self._detail = detail
+        self._told = 0
+        self._calls = 0
+        self._open: tuple[str, str] | None = None  # name and id of the call that is being written
+        self._arguments = ""
+
+    def feed(self, segment: Segment) -> list[ChatGenerationChunk]:
+        """The chunks of one segment, never text and a call in one."""
+        chunks = []
+        extra = self._rounds(segment)
+        if segment.channel == "text" and (segment.text or extra):
+            chunks.append(self._chunk(segment.text, extra))
+        elif segment.channel == "reasoning":
+            chunks.append(self._chunk("", {**extra, "reasoning_content": segment.text}))
+        elif segment.call is not None:
+            if extra:
+                chunks.append(self._chunk("", extra))
+            chunks += self._call(segment)
+        if segment.finish_reason is not None and segment.usage is not None:
+            chunks += self._last(segment.finish_reason, segment.usage)
+        return chunks
+
+    def _rounds(self, segment: Segment) -> dict[str, Any]:
+        played = segment.round
+        if self._detail != "rounds" or played is None or played.index <= self._told:
+            return {}
+        self._told = played.index
+        return {"specfuse_rounds": [round_record(played)]}
+
+    def _call(self, segment: Segment) -> list[ChatGenerationChunk]:
+        delta = segment.call
+        if delta is None:
+            return []
+        if delta.name is not None:
+            self._open, self._arguments = (delta.name, delta.id), ""
+        self._arguments += delta.arguments
+        return [self._called(self._arguments)] if delta.call is not None else []
+
+    def _called(self, arguments: str) -> ChatGenerationChunk:
+        name, id_ = self._open or ("", "")
+        call = tool_call_chunk(name=name, args=arguments, id=id_, index=_FIRST_CALL + self._calls)
+        self._calls += 1
+        self._open = None
+        return self._chunk("", {}, tool_call_chunks=[call])
+
+    def _last(self, finish: FinishReason, usage: Usage) -> list[ChatGenerationChunk]:
+        cut = [self._called(_CUT_OFF + self._arguments)] if self._open else []
+        complete = finish == "stop" and self._calls > 0
+        reason = "tool_calls" if complete else _FINISH[finish]
+        last = self._chunk(
+            "",
+            {},
+            usage_metadata=UsageMetadata(
+                input_tokens=usage.prompt_tokens,
+                output_tokens=usage.completion_tokens,
+                total_tokens=usage.prompt_tokens + usage.completion_tokens,
+            ),
+            chunk_position="last",
+        )
+        last.message.response_metadata["finish_reason"] = reason
+        last.generation_info = {"finish_reason": reason}
+        if self._detail != "off":
+            last.message.response_metadata["specfuse"] = _summary(finish, usage)
+        return [*cut, last]
+
+    def _chunk(self, text: str, extra: dict[str, Any], **fields: Any) -> ChatGenerationChunk:
+        metadata, self._metadata = self._metadata, {}
+        message = AIMessageChunk(
+            content=text, additional_kwargs=extra, response_metadata=metadata, **fields
+        )
+        return ChatGenerationChunk(message=message)
+
+
+def round_record(played: Round) -> dict[str, Any]:
+    """A round as plain values; ``round`` counts from 1."""
+    names = played.drafters
+    return {
+        # Not "index": lists whose items share one are merged by it.
+        "round": played.index,
+        "model": played.author,
+        "chars": len(played.candidate.text),
+        "votes": dict(zip(names, played.votes, strict=True)),
+        "scores": {
+            name: dict(zip(names, row, strict=True))
+            for name, row in zip(played.verifiers, played.scores, strict=True)
+        },
+        "weights": dict(zip(played.verifiers, played.weights, strict=True)),
+        "exited": list(played.exited),
+    }
+
+
+def _summary(finish: FinishReason, usage: Usage) -> dict[str, Any]:
+    """What the ensemble did and spent for one answer."""
+    return {
+        "finish_reason": finish,
+        "seed": usage.seed,
+        "rounds": max((model.rounds for model in usage.models), default=0),
+        "models_per_round": usage.models_per_round,
+        "models": {
+            model.name: {
+                "rounds": model.rounds,
+                "segments": model.segments,
+                "characters": model.characters,
+                "exited": model.exited,
+                "prompt_tokens": model.cost.prompt_tokens,
+                "drafted_tokens": model.cost.drafted_tokens,
+                "verified_tokens": model.cost.verified_tokens,
+                "forward_passes": model.cost.forward_passes,
+                "seconds": model.seconds,
+            }
+            for model in usage.models
+        },
+    }

@@ -1,0 +1,167 @@
+"""An answer's text or call -> the object that was asked for, or an error, and nothing in between.
+
+LangChain's own parsers mend JSON that was cut off; these refuse it once the answer is complete.
+While it is streamed, what there is so far is delivered as theirs do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.openai_tools import (
+    JsonOutputKeyToolsParser,
+    PydanticToolsParser,
+)
+from langchain_core.output_parsers.transform import BaseCumulativeTransformOutputParser
+from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from specfuse_core.errors import InvalidConstraintError
+
+__all__ = ["CALLED", "JSON", "is_pydantic", "parser_of", "schema_of"]
+
+CALLED, JSON = "function_calling", "json_schema"
+
+
+def is_pydantic(schema: Any) -> bool:
+    """Whether ``schema`` is a pydantic class, of version 1 or 2."""
+    return isinstance(schema, type) and is_basemodel_subclass(schema)
+
+
+def schema_of(schema: Any) -> dict[str, Any]:
+    """The JSON schema of a pydantic class, a ``TypedDict`` class, a function or a mapping.
+
+    Raises:
+        InvalidConstraintError: for what has none.
+    """
+    if is_pydantic(schema):
+        made = schema.model_json_schema() if hasattr(schema, "model_json_schema") else None
+        return dict(made if made is not None else schema.schema())
+    if isinstance(schema, dict) and "parameters" not in schema and "function" not in schema:
+        return schema
+    try:
+        return convert_to_json_schema(schema)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidConstraintError(
+            f"{schema!r} has no JSON schema ({error}); give a pydantic or TypedDict class, or a "
+            "schema."
+        ) from error
+
+
+def parser_of(schema: Any, method: str, key: str) -> BaseCumulativeTransformOutputParser[Any]:
+    """What reads an answer made by ``method``.
+
+    Args:
+        schema: what was asked for; None for any JSON object.
+        method: :data:`CALLED` for a call, else JSON text.
+        key: name of the tool that was called.
+    """
+    if method == CALLED:
+        if is_pydantic(schema):
+            return _PydanticCall(tools=[schema], first_tool_only=True)
+        return _Call(key_name=key, first_tool_only=True)
+    return _PydanticJson(pydantic_object=schema) if is_pydantic(schema) else _Json()
+
+
+class _Strict(BaseCumulativeTransformOutputParser[Any]):
+    """Refuses an answer that is complete and no whole object."""
+
+    def _check(self, message: AIMessage | None, text: str) -> None:
+        raise NotImplementedError
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        if not partial:
+            self._check(_message(result[0]), result[0].text)
+        return super().parse_result(result, partial=partial)  # type: ignore[safe-super]
+
+    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
+        seen = _Seen()
+        yield from super()._transform(seen.watch(input))
+        self._check(*seen.all)
+
+    async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
+        seen = _Seen()
+        async for parsed in super()._atransform(seen.awatch(input)):
+            yield parsed
+        self._check(*seen.all)
+
+
+class _StrictJson(_Strict, JsonOutputParser):
+    def _check(self, message: AIMessage | None, text: str) -> None:
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise _unfinished(message, text) from error
+
+
+class _StrictCall(_Strict):
+    def _check(self, message: AIMessage | None, text: str) -> None:
+        if message is not None and (message.invalid_tool_calls or not message.tool_calls):
+            raise _unfinished(message, text)
+
+
+class _Json(_StrictJson):
+    pass
+
+
+class _PydanticJson(PydanticOutputParser[Any], _StrictJson):
+    pass
+
+
+class _Call(_StrictCall, JsonOutputKeyToolsParser):
+    pass
+
+
+class _PydanticCall(_StrictCall, PydanticToolsParser):
+    pass
+
+
+class _Seen:
+    """Keeps what passes by."""
+
+    def __init__(self) -> None:
+        self._message: AIMessage | None = None
+        self._text = ""
+
+    def watch(self, input: Iterator[str | BaseMessage]) -> Iterator[str | BaseMessage]:
+        for chunk in input:
+            self._keep(chunk)
+            yield chunk
+
+    async def awatch(
+        self, input: AsyncIterator[str | BaseMessage]
+    ) -> AsyncIterator[str | BaseMessage]:
+        async for chunk in input:
+            self._keep(chunk)
+            yield chunk
+
+    @property
+    def all(self) -> tuple[AIMessage | None, str]:
+        return self._message, self._text
+
+    def _keep(self, chunk: str | BaseMessage) -> None:
+        self._text += chunk if isinstance(chunk, str) else chunk.text
+        if isinstance(chunk, AIMessage):
+            whole: Any = chunk if self._message is None else self._message + chunk
+            self._message = whole
+
+
+def _message(generation: Generation) -> AIMessage | None:
+    message = generation.message if isinstance(generation, ChatGeneration) else None
+    return message if isinstance(message, AIMessage) else None
+
+
+def _unfinished(message: AIMessage | None, text: str) -> OutputParserException:
+    finish = message.response_metadata.get("finish_reason") if message else None
+    cut = message.invalid_tool_calls[0]["args"] if message and message.invalid_tool_calls else text
+    hint = "; allow more max_tokens" if finish == "length" else ""
+    return OutputParserException(
+        f"the answer ended (finish_reason {finish!r}) before it was a whole object{hint}: {cut}",
+        llm_output=text,
+    )
