@@ -27,11 +27,9 @@ def described(tools: Sequence[Any], *, strict: bool | None = None) -> list[dict[
         strict: True closes their schemas and makes all arguments required, as OpenAI does.
 
     Raises:
-        InvalidToolError: for what describes no tool, and for two of one name.
+        InvalidToolError: for what describes no tool.
     """
-    forms = [_described(tool, strict) for tool in tools]
-    check_tools(tools_of(forms), "auto")
-    return forms
+    return [_described(tool, strict) for tool in tools]
 
 
 def _described(tool: Any, strict: bool | None) -> dict[str, Any]:
@@ -85,7 +83,8 @@ def choice_of(choice: Any, tools: Sequence[Tool]) -> str:
         raise InvalidOptionError(
             f"tool_choice is a word, a tool's name, a mapping or a bool, got {choice!r}."
         )
-    check_tools(tools, word)
+    # Two of one name are refused when they are used.
+    check_tools(list({tool.name: tool for tool in tools}.values()), word)
     return word
 
 
