@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
@@ -20,13 +19,21 @@ from langchain_core.output_parsers.openai_tools import (
 from langchain_core.output_parsers.transform import BaseCumulativeTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.json import parse_partial_json
 from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import ValidationError
+from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from specfuse_core.errors import InvalidConstraintError
 
-__all__ = ["CALLED", "JSON", "is_pydantic", "parser_of", "schema_of"]
+__all__ = ["CALLED", "JSON", "Method", "is_pydantic", "parser_of", "schema_of"]
 
-CALLED, JSON = "function_calling", "json_schema"
+#: What classes of either version raise.
+ValidationErrors = (ValidationError, ValidationErrorV1)
+
+Method = Literal["json_schema", "function_calling", "json_mode"]
+CALLED: Literal["function_calling"] = "function_calling"
+JSON: Literal["json_schema"] = "json_schema"
 
 
 def is_pydantic(schema: Any) -> bool:
@@ -54,7 +61,7 @@ def schema_of(schema: Any) -> dict[str, Any]:
         ) from error
 
 
-def parser_of(schema: Any, method: str, key: str) -> BaseCumulativeTransformOutputParser[Any]:
+def parser_of(schema: Any, method: Method, key: str) -> BaseCumulativeTransformOutputParser[Any]:
     """What reads an answer made by ``method``.
 
     Args:
@@ -66,7 +73,7 @@ def parser_of(schema: Any, method: str, key: str) -> BaseCumulativeTransformOutp
         if is_pydantic(schema):
             return _PydanticCall(tools=[schema], first_tool_only=True)
         return _Call(key_name=key, first_tool_only=True)
-    return _PydanticJson(pydantic_object=schema) if is_pydantic(schema) else _Json()
+    return _Json(target=schema if is_pydantic(schema) else None)
 
 
 class _Strict(BaseCumulativeTransformOutputParser[Any]):
@@ -74,11 +81,6 @@ class _Strict(BaseCumulativeTransformOutputParser[Any]):
 
     def _check(self, message: AIMessage | None, text: str) -> None:
         raise NotImplementedError
-
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        if not partial:
-            self._check(_message(result[0]), result[0].text)
-        return super().parse_result(result, partial=partial)  # type: ignore[safe-super]
 
     def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
         seen = _Seen()
@@ -92,12 +94,40 @@ class _Strict(BaseCumulativeTransformOutputParser[Any]):
         self._check(*seen.all)
 
 
-class _StrictJson(_Strict, JsonOutputParser):
+class _Json(_Strict):
+    """Reads JSON text, into a pydantic object if ``target`` is its class."""
+
+    target: Any = None
+
     def _check(self, message: AIMessage | None, text: str) -> None:
         try:
             json.loads(text)
         except ValueError as error:
             raise _unfinished(message, text) from error
+
+    def parse(self, text: str) -> Any:
+        return self.parse_result([Generation(text=text)])
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        text = result[0].text
+        if not partial:
+            self._check(_message(result[0]), text)
+            return self._made(json.loads(text), text)
+        try:
+            return self._made(parse_partial_json(text), text)
+        except (ValueError, OutputParserException):
+            return None
+
+    def _made(self, found: Any, text: str) -> Any:
+        if self.target is None:
+            return found
+        make = getattr(self.target, "model_validate", None) or self.target.parse_obj
+        try:
+            return make(found)
+        except ValidationErrors as error:
+            raise OutputParserException(
+                f"the answer is no {self.target.__name__}: {error}", llm_output=text
+            ) from error
 
 
 class _StrictCall(_Strict):
@@ -105,13 +135,10 @@ class _StrictCall(_Strict):
         if message is not None and (message.invalid_tool_calls or not message.tool_calls):
             raise _unfinished(message, text)
 
-
-class _Json(_StrictJson):
-    pass
-
-
-class _PydanticJson(PydanticOutputParser[Any], _StrictJson):
-    pass
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        if not partial:
+            self._check(_message(result[0]), result[0].text)
+        return super().parse_result(result, partial=partial)
 
 
 class _Call(_StrictCall, JsonOutputKeyToolsParser):

@@ -39,8 +39,8 @@ def _described(tool: Any, strict: bool | None) -> dict[str, Any]:
         form = convert_to_openai_tool(tool, strict=strict)
     except (ValueError, TypeError, KeyError) as error:
         raise InvalidToolError(
-            f"{tool!r} describes no tool ({error}); give a function, a pydantic or TypedDict class, "
-            "a BaseTool, or a schema with 'title' or 'name'."
+            f"{tool!r} describes no tool ({error}); give a function, a pydantic or TypedDict "
+            "class, a BaseTool, or a schema with 'title' or 'name'."
         ) from error
     if "function" not in form:
         raise InvalidToolError(
@@ -129,7 +129,8 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     if _mentions(schema, "allOf"):
         # An object that is put together from several: closing one part would exclude the others.
         return dict(schema)
-    return _closed(schema)
+    whole: dict[str, Any] = _closed(schema)
+    return whole
 
 
 def _closed(schema: Any) -> Any:

@@ -37,7 +37,7 @@ from langchain_specfuse._options import (
     given,
     request_options,
 )
-from langchain_specfuse._structured import CALLED, JSON, parser_of, schema_of
+from langchain_specfuse._structured import CALLED, JSON, Method, parser_of, schema_of
 from langchain_specfuse._tools import choice_of, described, tools_of
 from langchain_specfuse.errors import PromptOverflowError
 from specfuse_core import FusionConfig, FusionEngine, ModelConfig, SamplingParams, __version__
@@ -301,11 +301,11 @@ class ChatSpecFuse(BaseChatModel):
             bound["response_format"] = _response_format(response_format)
         return self.bind(**bound)
 
-    def with_structured_output(  # type: ignore[override]
+    def with_structured_output(
         self,
         schema: builtins.dict[str, Any] | type | None = None,
         *,
-        method: Literal["json_schema", "function_calling", "json_mode"] = JSON,
+        method: Method = JSON,
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,

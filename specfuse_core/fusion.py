@@ -10,7 +10,7 @@ import contextlib
 import contextvars
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from os import PathLike
@@ -259,7 +259,7 @@ class FusionEngine:
         *,
         cancel: threading.Event | None = None,
         **options: Any,
-    ) -> AsyncIterator[Segment]:
+    ) -> AsyncGenerator[Segment, None]:
         """:meth:`stream` without blocking the event loop: one thread job per round, on demand.
 
         A consumer that is cancelled, or that closes the iterator, stops the models within a

@@ -1,7 +1,7 @@
 """A script for ``ScriptedBackend`` that plays a competent chat model.
 
-It calls the tool that is asked for or that there is, with values that stand in the question, answers
-from a tool's result, and fills in schemas.
+It calls the tool that is asked for or that there is, with values that stand in the question,
+answers from a tool's result, and fills in schemas.
 """
 
 from __future__ import annotations

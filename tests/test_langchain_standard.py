@@ -29,9 +29,7 @@ def tiny() -> FusionEngine:
     made = []
     for seed, (architecture, family) in enumerate(families):
         tok = tokenizer(family, CHATML)
-        made.append(
-            (model(architecture, len(tok), seed=seed, max_position_embeddings=4096), tok)
-        )
+        made.append((model(architecture, len(tok), seed=seed, max_position_embeddings=4096), tok))
     return FusionEngine.from_models(made, names=[name for name, _ in families])
 
 
@@ -66,7 +64,7 @@ class Scripted(Standard):
 class Tiny(Standard):
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"engine": tiny(), "max_tokens": 160}
+        return {"engine": tiny(), "max_tokens": 100}
 
     @property
     def model_override_value(self) -> str:
@@ -101,10 +99,12 @@ class TestIntegrationScripted(Scripted, ChatModelIntegrationTests):
     pass
 
 
+_both = pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
 _incompetent = pytest.mark.xfail(reason="random weights cannot know the right arguments")
 
 
 class TestIntegrationTiny(Tiny, ChatModelIntegrationTests):
+    @_both
     @_incompetent
     def test_tool_calling(self, model: BaseChatModel) -> None:
         super().test_tool_calling(model)
@@ -113,6 +113,7 @@ class TestIntegrationTiny(Tiny, ChatModelIntegrationTests):
     async def test_tool_calling_async(self, model: BaseChatModel) -> None:
         await super().test_tool_calling_async(model)
 
+    @_both
     @_incompetent
     def test_agent_loop(self, model: BaseChatModel) -> None:
         super().test_agent_loop(model)
