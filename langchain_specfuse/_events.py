@@ -1,9 +1,14 @@
 """Rounds as live events for whoever watches a run: ``specfuse_round``.
 
-Core's own dispatchers refuse to work outside of a run; here nobody watches then, and that is fine.
+They go to callback handlers and ``astream_events``, and to LangGraph's ``stream_mode="custom"``.
+Core's dispatchers refuse to work outside of a run; there nobody watches, and nothing is told.
 """
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
@@ -24,18 +29,37 @@ class Rounds:
 
     def tell(self, segment: Segment) -> None:
         """Dispatch the segment's round, unless it was told, or nobody watches."""
-        if self._is_new(segment) and segment.round:
-            record = {**round_record(segment.round), "text": segment.round.candidate.text}
+        record = self._new(segment)
+        if record is not None:
             dispatch_custom_event(EVENT, record)
 
     async def atell(self, segment: Segment) -> None:
         """:meth:`tell`, to asynchronous watchers too."""
-        if self._is_new(segment) and segment.round:
-            record = {**round_record(segment.round), "text": segment.round.candidate.text}
+        record = self._new(segment)
+        if record is not None:
             await adispatch_custom_event(EVENT, record)
 
-    def _is_new(self, segment: Segment) -> bool:
-        if segment.round is None or segment.round.index <= self._told:
-            return False
-        self._told = segment.round.index
-        return get_callback_manager_for_config(ensure_config()).parent_run_id is not None
+    def _new(self, segment: Segment) -> dict[str, Any] | None:
+        played = segment.round
+        if played is None or played.index <= self._told:
+            return None
+        self._told = played.index
+        if get_callback_manager_for_config(ensure_config()).parent_run_id is None:
+            return None
+        record = {**round_record(played), "text": played.candidate.text}
+        write = _graph_writer()
+        if write is not None:
+            write({"type": EVENT, **record})
+        return record
+
+
+def _graph_writer() -> Callable[[Any], None] | None:
+    """What writes to the custom stream of the LangGraph run that this is part of, if any."""
+    langgraph = sys.modules.get("langgraph.config")
+    if langgraph is None:
+        return None
+    try:
+        writer: Callable[[Any], None] = langgraph.get_stream_writer()
+    except (RuntimeError, KeyError):
+        return None
+    return writer
