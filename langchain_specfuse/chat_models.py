@@ -39,13 +39,13 @@ from langchain_specfuse._options import (
 )
 from langchain_specfuse._structured import CALLED, JSON, Method, parser_of, schema_of
 from langchain_specfuse._tools import choice_of, described, tools_of
-from langchain_specfuse.errors import PromptOverflowError
+from langchain_specfuse.errors import both_names
 from specfuse_core import FusionConfig, FusionEngine, ModelConfig, SamplingParams, __version__
 from specfuse_core.backend import Backend
 from specfuse_core.config import ScoreMode
 from specfuse_core.deadline import Deadline
 from specfuse_core.declared import declared_window
-from specfuse_core.errors import InvalidLimitError, InvalidOptionError, PromptTooLongError
+from specfuse_core.errors import InvalidLimitError, InvalidOptionError
 from specfuse_core.registry import model_configs, shared_engine
 
 __all__ = ["ChatSpecFuse"]
@@ -104,7 +104,7 @@ class ChatSpecFuse(BaseChatModel):
     """Texts that end an answer."""
     timeout: float | None = None
     """Seconds from an answer's first round on; then the models stop within a round, and
-    :class:`specfuse_core.errors.AnswerTimeoutError`, also a ``TimeoutError``, is raised."""
+    :class:`langchain_specfuse.errors.ChatTimeoutError`, a ``TimeoutError``, is raised."""
     streaming: bool | None = None
     """True streams within ``invoke``, False never streams; by default whoever watches decides."""
     fusion_metadata: Detail = "summary"
@@ -212,15 +212,12 @@ class ChatSpecFuse(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         engine, options, deadline, chunks = self._asked(messages, stop, kwargs)
         rounds = Rounds()
-        try:
-            with closing(engine.stream(**options)) as segments:
-                for segment in segments:
-                    if segment.finish_reason == "cancelled":
-                        deadline.check()
-                    rounds.tell(segment)
-                    yield from chunks.feed(segment)
-        except PromptTooLongError as error:
-            raise PromptOverflowError(str(error)) from error
+        with both_names(), closing(engine.stream(**options)) as segments:
+            for segment in segments:
+                if segment.finish_reason == "cancelled":
+                    deadline.check()
+                rounds.tell(segment)
+                yield from chunks.feed(segment)
 
     async def _astream(
         self,
@@ -231,7 +228,7 @@ class ChatSpecFuse(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         engine, options, deadline, chunks = self._asked(messages, stop, kwargs)
         rounds = Rounds()
-        try:
+        with both_names():
             async with aclosing(engine.astream(**options)) as segments:
                 async for segment in segments:
                     if segment.finish_reason == "cancelled":
@@ -239,8 +236,6 @@ class ChatSpecFuse(BaseChatModel):
                     await rounds.atell(segment)
                     for chunk in chunks.feed(segment):
                         yield chunk
-        except PromptTooLongError as error:
-            raise PromptOverflowError(str(error)) from error
 
     def _generate(
         self,

@@ -26,7 +26,7 @@ The tree (indent = subclass)::
             TemplateError             the chat template cannot render a conversation
         GenerationError               the answer could not go on
             NoVerificationError       no verifier could score any candidate
-            AnswerTimeoutError        the answer took longer than it may; also a TimeoutError
+            AnswerTimeoutError        the answer took longer than it may
 
 Nothing here derives from ValueError or TypeError: LlamaIndex's synthesizers swallow both.
 """
@@ -156,5 +156,5 @@ class NoVerificationError(GenerationError):
     """No verifier could score any candidate (all verifications void)."""
 
 
-class AnswerTimeoutError(GenerationError, TimeoutError):
+class AnswerTimeoutError(GenerationError):
     """The answer took longer than it may. The models have stopped."""

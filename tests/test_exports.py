@@ -45,7 +45,8 @@ EXPORTS = {
     "specfuse_core": CORE,
     "specfuse_core.testing": ["ScriptedBackend", "ScriptedSession"],
     "specfuse_core.backend": ["Backend", "Session"],
-    "langchain_specfuse": [],
+    "langchain_specfuse": ["ChatSpecFuse"],
+    "langchain_specfuse.errors": ["ChatTimeoutError", "PromptOverflowError", "both_names"],
     "llamaindex_specfuse": [],
 }
 
