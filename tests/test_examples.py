@@ -53,6 +53,34 @@ def test_structured_answers_are_what_was_asked_for(capsys: pytest.CaptureFixture
     ]
 
 
+def test_langchain_retrieves_and_reckons(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "langchain_rag.py"), run_name="__main__")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1].endswith("31 + 25 = 56. The answer is 56.")
+    assert printed[3] == "Karen lives in Dublin."
+
+
+def test_langchain_agent_calls_and_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    written = run_example("langchain_agent", capsys)
+    assert [who for who, _ in written] == ["human", "ai", "tool", "ai"]
+    assert written[1][1].endswith("order_lamps({'quantity': 19})")
+    assert written[3][1] == "The price is 57."
+
+
+def test_langchain_structured_answers_are_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    for method, person in run_example("langchain_structured", capsys):
+        assert method in ("json_schema", "function_calling", "json_mode")
+        assert person == "Person(name='Anna', age=31, city='Oslo')"
+
+
+def test_langgraph_keeps_the_thread(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "langchain_langgraph.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert '[order_lamps({"quantity": 12})] The price is 36.' in printed
+    assert '[order_lamps({"quantity": 7})] The price is 21.' in printed
+    assert printed.endswith("8 messages in the thread\n")
+
+
 def test_what_the_readme_shows_is_what_is_printed() -> None:
     filled = runpy.run_path(str(ROOT / "docs" / "outputs.py"))["filled"]
     assert untimed(filled(README)) == untimed(README), "run: make readme"
