@@ -59,8 +59,9 @@ class Chunks:
         extra = self._rounds(segment)
         if segment.channel == "text" and (segment.text or extra):
             chunks.append(self._chunk(segment.text, extra))
-        elif segment.channel == "reasoning":
-            chunks.append(self._chunk("", {**extra, "reasoning_content": segment.text}))
+        elif segment.channel == "reasoning" and (segment.text or extra):
+            thought = {"reasoning_content": segment.text} if segment.text else {}
+            chunks.append(self._chunk("", {**extra, **thought}))
         elif segment.call is not None:
             if extra:
                 chunks.append(self._chunk("", extra))

@@ -414,7 +414,7 @@ class ChatSpecFuse(BaseChatModel):
 
     def _window(self) -> int | None:
         if self.engine is not None:
-            return self.engine.context_window
+            return self.engine.declared_window
         windows = [declared_window(config) for config in model_configs(self.models)]
         return min((window for window in windows if window is not None), default=None)
 

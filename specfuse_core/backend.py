@@ -62,6 +62,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def declared_window(self) -> int | None:
+        """:attr:`context_window` as far as it is known without loading; None if it is not."""
+        ...
+
+    @property
     def supports_logits(self) -> bool:
         """Whether verifications carry raw logits (``score_mode="logit"`` needs them)."""
         ...

@@ -155,6 +155,12 @@ class FusionEngine:
         """The smallest context window of the ensemble, in tokens of its own model."""
         return min(backend.context_window for backend in self.backends)
 
+    @property
+    def declared_window(self) -> int | None:
+        """:attr:`context_window` as far as it is known without loading; None if it is not."""
+        known = [backend.declared_window for backend in self.backends]
+        return min((window for window in known if window is not None), default=None)
+
     def warm_up(self) -> None:
         """Load all base models now instead of at the first request.
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from specfuse_core.backend import Backend
 from specfuse_core.bundled import bundled_models
 from specfuse_core.config import FusionConfig, ModelConfig
+from specfuse_core.declared import declared_window
 from specfuse_core.errors import DuplicateNameError, EmptyEnsembleError, InvalidOptionError
 from specfuse_core.fusion import FusionEngine
 from specfuse_core.hf import (
@@ -71,7 +72,7 @@ def from_pretrained(
         check_location(model)
     names = _names([(model.name, _last_part(model.path)) for model in configs])
     backends = [
-        LocalBackend(name, partial(load_model, model))
+        LocalBackend(name, partial(load_model, model), declared_window(model))
         for name, model in zip(names, configs, strict=True)
     ]
     weights = {name: model.weight for name, model in zip(names, configs, strict=True)}

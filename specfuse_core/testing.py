@@ -68,6 +68,11 @@ class ScriptedBackend:
         self.loads = 0
         self.sessions: list[ScriptedSession] = []
 
+    @property
+    def declared_window(self) -> int | None:
+        """The context window, which is always known."""
+        return self.context_window
+
     def load(self) -> None:
         """Nothing to load; ``loads`` counts the calls."""
         self.loads += 1

@@ -137,11 +137,21 @@ class NaiveBackend:
     def context_window(self) -> int:
         return self._backend.context_window
 
+    @property
+    def declared_window(self) -> int | None:
+        return self._backend.declared_window
+
     def load(self) -> None:
         self._backend.load()
 
     def count_tokens(self, text: str) -> int:
         return self._backend.count_tokens(text)
+
+    def count_prompt_tokens(self, messages: Any, tools: Any = ()) -> int:
+        return self._backend.count_prompt_tokens(messages, tools)
+
+    def token_ids(self, text: str) -> list[int]:
+        return self._backend.token_ids(text)
 
     def start(self, request: Request) -> NaiveSession:
         self._backend.start(request)  # the same refusals

@@ -73,12 +73,19 @@ class Tiny(Standard):
 
 class Bundled(Standard):
     @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"max_tokens": 128}
+
+    @property
     def model_override_value(self) -> str:
         return "reader"
 
 
 class TestUnitBundled(Bundled, ChatModelUnitTests):
-    pass
+    # These tests set max_tokens themselves.
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {}
 
 
 class TestUnitScripted(Scripted, ChatModelUnitTests):

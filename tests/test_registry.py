@@ -58,6 +58,16 @@ def test_no_models_are_refused_and_none_named_are_the_bundled_ones() -> None:
     ]
 
 
+def test_an_engine_tells_its_window_before_it_loads() -> None:
+    engine = shared_engine([READER])
+    (backend,) = engine.backends
+    assert isinstance(backend, LocalBackend)
+    assert engine.declared_window == 2048
+    assert not backend.ready
+    assert engine.declared_window == engine.context_window
+    assert backend.ready
+
+
 def test_engines_of_other_knobs_and_deep_copies_load_nothing_again() -> None:
     engine = shared_engine([READER])
     other = copy.deepcopy(engine.with_config(FusionConfig(method="specfuse")))

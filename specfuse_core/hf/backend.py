@@ -63,12 +63,19 @@ class LocalBackend:
     Args:
         name: its name in the ensemble.
         load: gives the model and its chat template; called once, when first needed.
+        declared: the context window that is known before that.
     """
 
     supports_logits = True
 
-    def __init__(self, name: str, load: Callable[[], tuple[LoadedModel, ChatTemplate]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[], tuple[LoadedModel, ChatTemplate]],
+        declared: int | None = None,
+    ) -> None:
         self.name = name
+        self._declared = declared
         self._load = load
         self._lock = threading.Lock()
         self._ready: tuple[LoadedModel, ChatTemplate] | None = None
@@ -101,6 +108,11 @@ class LocalBackend:
     def context_window(self) -> int:
         """Tokens that prompt and answer together may have."""
         return self.model.runner.context_window
+
+    @property
+    def declared_window(self) -> int | None:
+        """The context window, as far as it is known without loading."""
+        return self.context_window if self.ready else self._declared
 
     def start(self, request: Request) -> LocalSession:
         """Render and measure the prompt; no model runs yet.
