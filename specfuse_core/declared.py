@@ -23,9 +23,13 @@ _NESTED = ("text_config", "llm_config", "language_config")
 def declared_window(config: ModelConfig) -> int | None:
     """The model's context window in tokens; None where no file on disk tells it."""
     file = _config_file(config)
-    if file is None:
+    try:
+        declared: Any = json.loads(file.read_text(encoding="utf-8")) if file else None
+    except (OSError, ValueError):
+        # Loading the model tells what is wrong with the file.
         return None
-    declared: Any = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(declared, Mapping):
+        return None
     for name in _NESTED:
         if isinstance(declared.get(name), Mapping):
             declared = declared[name]

@@ -114,6 +114,12 @@ def test_windows_by_their_many_names(
     assert declared_window(ModelConfig(path="org/other")) is None
 
 
+@pytest.mark.parametrize("broken", ["{not json", "[]", "\xff"])
+def test_a_broken_config_declares_nothing(tmp_path: Path, broken: str) -> None:
+    (tmp_path / "config.json").write_text(broken, encoding="latin-1")
+    assert declared_window(ModelConfig(path=str(tmp_path))) is None
+
+
 def test_prompts_are_counted_as_they_are_read() -> None:
     engine = shared_engine([READER])
     turns = [Message("user", "How many lamps are in the hall?")]
