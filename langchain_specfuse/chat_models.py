@@ -6,6 +6,7 @@ structured answers are converted stands in the modules beside it.
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing
@@ -41,17 +42,16 @@ from langchain_specfuse._structured import CALLED, JSON, Method, parser_of, sche
 from langchain_specfuse._tools import choice_of, described, tools_of
 from langchain_specfuse.errors import both_names
 from specfuse_core import FusionConfig, FusionEngine, ModelConfig, SamplingParams, __version__
-from specfuse_core.backend import Backend
 from specfuse_core.config import ScoreMode
 from specfuse_core.deadline import Deadline
 from specfuse_core.declared import declared_window
 from specfuse_core.errors import InvalidLimitError, InvalidOptionError
-from specfuse_core.registry import model_configs, shared_engine
+from specfuse_core.registry import model_configs, model_names, shared_engine
 
 __all__ = ["ChatSpecFuse"]
 
-#: Tells backends apart that were not made from a configuration, for caches.
-_marks: WeakKeyDictionary[Backend, str] = WeakKeyDictionary()
+#: Tells engines apart that were not made from a configuration, for caches.
+_marks: WeakKeyDictionary[FusionEngine, str] = WeakKeyDictionary()
 
 
 class ChatSpecFuse(BaseChatModel):
@@ -150,7 +150,7 @@ class ChatSpecFuse(BaseChatModel):
     @property
     def model_name(self) -> str:
         """Names of the base models with commas between; a call's ``model`` takes the same."""
-        return ",".join(self._fusion({}).models)
+        return ",".join(self.engine.models if self.engine else model_names(self.models))
 
     def as_single(self, name: str) -> ChatSpecFuse:
         """The same chat model with one base model of the ensemble alone.
@@ -226,7 +226,9 @@ class ChatSpecFuse(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        engine, options, deadline, chunks = self._asked(messages, stop, kwargs)
+        # The first call imports torch, which takes seconds.
+        asked = await asyncio.to_thread(self._asked, messages, stop, kwargs)
+        engine, options, deadline, chunks = asked
         rounds = Rounds()
         with both_names():
             async with aclosing(engine.astream(**options)) as segments:
@@ -373,13 +375,13 @@ class ChatSpecFuse(BaseChatModel):
 
     @property
     def _identifying_params(self) -> builtins.dict[str, Any]:
-        engine = self._fusion({})
         values = self._values()
+        config = self.engine.config if self.engine else FusionConfig()
         return {
-            "model": ",".join(engine.models),
-            "drafters": list(engine.drafters),
-            "verifiers": list(engine.verifiers),
-            **engine.config.model_dump(),
+            "model": self.model_name,
+            "drafters": self.drafters,
+            "verifiers": self.verifiers,
+            **config.replace(**self._knobs(values)).model_dump(),
             **given(values, (*SAMPLING, "max_tokens", "timeout")),
             "stop": self.stop,
         }
@@ -389,7 +391,7 @@ class ChatSpecFuse(BaseChatModel):
             made = repr([config.model_dump() for config in model_configs(self.models)])
         else:
             # Nothing else tells two engines apart whose models have the same names.
-            made = repr([_marks.setdefault(each, uuid4().hex) for each in self.engine.backends])
+            made = _marks.setdefault(self.engine, uuid4().hex)
         params = {**self._identifying_params, "metadata": self.fusion_metadata, **kwargs}
         params["stop"] = stop if stop is not None else self.stop
         return f"{PROVIDER}{made}{sorted(params.items())}"

@@ -19,7 +19,7 @@ from specfuse_core.backend import Backend
 from specfuse_core.bundled import bundled_models
 from specfuse_core.config import FusionConfig, ModelConfig
 from specfuse_core.declared import declared_window
-from specfuse_core.errors import DuplicateNameError, EmptyEnsembleError, InvalidOptionError
+from specfuse_core.errors import InvalidOptionError
 from specfuse_core.fusion import FusionEngine
 from specfuse_core.hf import (
     LoadedModel,
@@ -30,6 +30,7 @@ from specfuse_core.hf import (
     template_of,
 )
 from specfuse_core.hf.template import ChatTemplate
+from specfuse_core.naming import last_part, unique_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -70,7 +71,7 @@ def from_pretrained(
     configs = [ModelConfig.of(model) for model in models]
     for model in configs:
         check_location(model)
-    names = _names([(model.name, _last_part(model.path)) for model in configs])
+    names = unique_names([(model.name, last_part(model.path)) for model in configs])
     backends = [
         LocalBackend(name, partial(load_model, model), declared_window(model))
         for name, model in zip(names, configs, strict=True)
@@ -101,9 +102,9 @@ def from_models(
     if names is not None and len(names) != len(models):
         raise InvalidOptionError(f"{len(models)} models were given, but {len(names)} names.")
     given: Sequence[str | None] = names or [None] * len(models)
-    unique = _names(
+    unique = unique_names(
         [
-            (name, _last_part(model.config.name_or_path or model.config.model_type))
+            (name, last_part(model.config.name_or_path or model.config.model_type))
             for name, (model, _) in zip(given, models, strict=True)
         ]
     )
@@ -197,27 +198,3 @@ def _once(make: Callable[[], LoadedModel]) -> Callable[[], LoadedModel]:
         return made[0]
 
     return get
-
-
-def _names(wanted: Sequence[tuple[str | None, str]]) -> list[str]:
-    """Unique names: those given, and the defaults with ``#2``, ``#3``, ... where they collide."""
-    if not wanted:
-        raise EmptyEnsembleError("no base model was given; name at least one.")
-    given = [name for name, _ in wanted if name is not None]
-    doubled = next((name for name in given if given.count(name) > 1), None)
-    if doubled is not None:
-        raise DuplicateNameError(
-            f"two base models are named {doubled!r}; give each its own ModelConfig(name=...)."
-        )
-    taken = set(given)
-    names: list[str] = []
-    for name, default in wanted:
-        copies = (f"{default}#{i}" for i in range(2, len(wanted) + 2))
-        free = name or next(copy for copy in (default, *copies) if copy not in taken)
-        taken.add(free)
-        names.append(free)
-    return names
-
-
-def _last_part(path: str) -> str:
-    return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or path

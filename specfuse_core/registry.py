@@ -16,8 +16,9 @@ from specfuse_core.bundled import bundled_models
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import EmptyEnsembleError
 from specfuse_core.fusion import FusionEngine
+from specfuse_core.naming import last_part, unique_names
 
-__all__ = ["ModelSpec", "model_configs", "release_engines", "shared_engine"]
+__all__ = ["ModelSpec", "model_configs", "model_names", "release_engines", "shared_engine"]
 
 #: What names a base model: a hub id, a directory, or a configuration.
 ModelSpec = str | PathLike[str] | ModelConfig | Mapping[str, Any]
@@ -42,6 +43,15 @@ def model_configs(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[Model
             "no base model was given; name at least one, or leave models out for the bundled ones."
         )
     return tuple(ModelConfig.of(model) for model in models)
+
+
+def model_names(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[str, ...]:
+    """The names that these models have in an engine; nothing is loaded, not even torch.
+
+    Errors: those of :func:`model_configs`, and for doubled names.
+    """
+    configs = model_configs(models)
+    return tuple(unique_names([(config.name, last_part(config.path)) for config in configs]))
 
 
 def shared_engine(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -445,6 +447,16 @@ def test_copies_share_what_is_loaded() -> None:
     assert held.model_copy(deep=True)._base() is engine
 
 
+def test_nothing_but_an_answer_loads_a_runtime() -> None:
+    code = (
+        "import sys; from langchain_specfuse import ChatSpecFuse; model = ChatSpecFuse();"
+        "model._get_ls_params(); model._get_llm_string(); model.bind_tools([]);"
+        "print(model.model_name, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["clerk,reader,reckoner", "False"]
+
+
 def test_the_profile_is_there_before_the_weights() -> None:
     release_engines()
     model = ChatSpecFuse()
@@ -476,6 +488,7 @@ def test_configurations_are_told_apart() -> None:
     models = [
         ChatSpecFuse(**base),
         ChatSpecFuse(engine=twin),
+        ChatSpecFuse(engine=FusionEngine(engine.backends, weights={"a": 2.0})),
         ChatSpecFuse(**base, temperature=0.5),
         ChatSpecFuse(**base, seed=1),
         ChatSpecFuse(**base, max_tokens=7),
@@ -489,7 +502,7 @@ def test_configurations_are_told_apart() -> None:
     assert len(set(keys)) == len(keys)
     assert ChatSpecFuse(**base)._get_llm_string() == keys[0]
     assert models[0]._get_llm_string(tools=["a"]) != keys[0]
-    assert models[0]._get_llm_string(["x"]) == keys[5]
+    assert models[0]._get_llm_string(["x"]) == keys[6]
 
 
 # --- tools ------------------------------------------------------------------------------------

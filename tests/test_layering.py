@@ -18,6 +18,7 @@ ROOT = Path(specfuse_core.__file__).parents[1]
 ORDER = [
     "errors",
     "config",
+    "naming",
     "text",
     "calls",
     "tools",

@@ -15,9 +15,14 @@ from specfuse_core import FusionConfig, FusionEngine, ModelConfig
 from specfuse_core.bundled import bundled_models
 from specfuse_core.deadline import Deadline
 from specfuse_core.declared import declared_window
-from specfuse_core.errors import AnswerTimeoutError, EmptyEnsembleError, InvalidLimitError
+from specfuse_core.errors import (
+    AnswerTimeoutError,
+    DuplicateNameError,
+    EmptyEnsembleError,
+    InvalidLimitError,
+)
 from specfuse_core.hf import LocalBackend
-from specfuse_core.registry import model_configs, release_engines, shared_engine
+from specfuse_core.registry import model_configs, model_names, release_engines, shared_engine
 from specfuse_core.testing import ScriptedBackend
 from specfuse_core.types import Message
 
@@ -42,6 +47,13 @@ def test_the_same_models_are_one_engine_however_they_are_named(
     assert shared_engine([ModelConfig(path=str(READER), name="other")]) is not one
     assert shared_engine([str(READER)], parallel=True) is not one
     assert shared_engine() is shared_engine(None)
+
+
+def test_names_are_those_of_the_engine() -> None:
+    models = [str(READER), READER, ModelConfig(path=str(READER), name="third")]
+    assert model_names(models) == shared_engine(models).models == ("reader", "reader#2", "third")
+    with pytest.raises(DuplicateNameError):
+        model_names([ModelConfig(path="a", name="x"), ModelConfig(path="b", name="x")])
 
 
 def test_released_engines_are_made_anew() -> None:
