@@ -734,6 +734,18 @@ async def test_answers_beside_each_other_are_those_one_after_another() -> None:
     assert [answer.text for answer in await model.abatch(questions)] == serial
 
 
+async def test_the_answer_is_the_engines() -> None:
+    question = "The hall has 12 lamps. How many lamps are in the hall?"
+    several: list[dict[str, Any]] = [{}, {"temperature": 0.9, "seed": 4}]
+    for options in several:
+        told = FusionEngine.bundled().generate(question, max_new_tokens=30, **options)
+        model = ChatSpecFuse(max_tokens=30, **options)
+        assert model.invoke(question).text == told.text
+        assert "".join(chunk.text for chunk in model.stream(question)) == told.text
+        pieces = [chunk.text async for chunk in model.astream(question)]
+        assert "".join(pieces) == told.text
+
+
 class Sleepy(ScriptedBackend):
     """Drafts for a while, as models do."""
 
