@@ -265,6 +265,24 @@ def test_what_is_told_of_the_fusion_can_be_less() -> None:
     assert off.additional_kwargs == {}
 
 
+async def test_rounds_survive_the_third_version_of_events() -> None:
+    model = chat("One two three. " * 9, fusion_metadata="rounds")
+    told = model.invoke("Hello")
+    out = model.stream_events("Hello", version="v3").output
+    assert out.text == told.text
+    assert out.usage_metadata == told.usage_metadata
+    assert out.response_metadata["model_name"] == "a"
+    rounds = out.additional_kwargs["specfuse_rounds"]
+    assert [each["round"] for each in rounds] == list(range(1, len(rounds) + 1))
+    assert len(rounds) == told.response_metadata["specfuse"]["rounds"] > 3
+
+
+def test_a_last_turn_of_the_assistant_is_continued() -> None:
+    backend = ScriptedBackend("a", lambda request, response: " world."[len(response) :])
+    model = ChatSpecFuse(engine=FusionEngine([backend]))
+    assert model.invoke([HumanMessage("Say it."), AIMessage("Hello")]).text == " world."
+
+
 def test_text_and_calls_never_share_a_chunk_nor_an_index() -> None:
     script, options = CASES["all"]
     for chunk in chat(script).bind_tools(**options).stream("Hello"):
