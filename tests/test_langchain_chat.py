@@ -274,7 +274,7 @@ async def test_rounds_survive_the_third_version_of_events() -> None:
     assert out.response_metadata["model_name"] == "a"
     rounds = out.additional_kwargs["specfuse_rounds"]
     assert [each["round"] for each in rounds] == list(range(1, len(rounds) + 1))
-    assert len(rounds) == told.response_metadata["specfuse"]["rounds"] > 3
+    assert len(rounds) == told.response_metadata["specfuse"]["rounds"] > 1
 
 
 def test_a_last_turn_of_the_assistant_is_continued() -> None:
