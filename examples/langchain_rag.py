@@ -19,6 +19,9 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_specfuse import ChatSpecFuse
 
 NOTES = (Path(__file__).parent / "notes.txt").read_text(encoding="utf-8").splitlines()
+PROMPT = (
+    "Answer the question based only on the following context:\n{context}\n\nQuestion: {question}"
+)
 QUESTIONS = [
     "How many bowls are in the hospital and the basement in total?",
     "Where does Karen live?",
@@ -60,7 +63,7 @@ def main() -> None:
             "context": store.as_retriever(search_kwargs={"k": 4}) | joined,
             "question": RunnablePassthrough(),
         }
-        | ChatPromptTemplate.from_template("{context}\n\n{question}")
+        | ChatPromptTemplate.from_template(PROMPT)
         | ChatSpecFuse()
         | StrOutputParser()
     )
