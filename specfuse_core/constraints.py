@@ -19,7 +19,13 @@ __all__ = ["Choice", "Constraint", "Grammar", "JsonObject", "JsonSchema", "Regex
 
 # JSON as json.dumps writes it: one way to write a value, so that models need not agree on one,
 # and no white space without end.
-_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_STYLE = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    # Without \u a free key cannot be another spelling of a key that the schema names.
+    "json_allowed_escapes": 'nrbtf\\"',
+}
 
 
 #: What stands between a bound that is excluded and one that is not.
@@ -28,7 +34,10 @@ _HAIR = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """JSON that is valid under a JSON schema (draft 2020-12, as far as llguidance goes)."""
+    """JSON that is valid under a JSON schema (draft 2020-12, as far as llguidance goes).
+
+    Characters are written as they are; control characters that have no short escape cannot be.
+    """
 
     schema: Mapping[str, Any] | bool
 
@@ -176,13 +185,25 @@ def _exact(schema: Any) -> Any:
         key: value if key in ("const", "enum", "default", "examples") else _exact(value)
         for key, value in schema.items()
     }
+    _check_least(exact)
     low, high = exact.get("exclusiveMinimum"), exact.get("exclusiveMaximum")
     below, above = exact.get("minimum", low), exact.get("maximum", high)
     if _within_one(low, above):
-        exact["minimum"] = exact.pop("exclusiveMinimum") + _HAIR
+        exact["minimum"] = max(exact.pop("exclusiveMinimum") + _HAIR, below)
     if _within_one(below, high):
-        exact["maximum"] = exact.pop("exclusiveMaximum") - _HAIR
+        exact["maximum"] = min(exact.pop("exclusiveMaximum") - _HAIR, above)
     return exact
+
+
+def _check_least(schema: Mapping[str, Any]) -> None:
+    """Refuse a number of keys that only distinct keys would reach: free ones may come twice."""
+    least, required = schema.get("minProperties", 0), schema.get("required", ())
+    known = isinstance(least, int) and isinstance(required, list | tuple)
+    if known and least > len(set(required)):
+        raise InvalidConstraintError(
+            f"minProperties={least} cannot be followed beyond the keys that are required; name the "
+            "keys in 'required'."
+        )
 
 
 def _within_one(low: Any, high: Any) -> bool:

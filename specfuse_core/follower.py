@@ -19,6 +19,8 @@ from specfuse_core.types import Request
 __all__ = ["Follower", "explain", "follow"]
 
 _END = 256
+#: Bytes of forced text after which there is no hope for an end.
+_ENDLESS = 100_000
 # The lines of a grammar that an error cites, and its pointer into them.
 _SOURCE = re.compile(r"^ *(?:\d+ \|.*|\^ *)$", re.MULTILINE)
 
@@ -50,9 +52,23 @@ def _compiled(grammar: str) -> Any:
     matcher = LLMatcher(_bytes_vocabulary(), LLMatcher.grammar_from_lark(grammar), log_level=0)
     if matcher.is_error():
         raise InvalidConstraintError(f"the constraint cannot be followed: {explain(matcher)}.")
-    if not matcher.is_accepting() and not allowed_bytes(matcher):
+    if not _may_reach_an_end(matcher):
         raise InvalidConstraintError("the constraint admits no text at all; loosen it.")
     return matcher
+
+
+def _may_reach_an_end(start: Any) -> bool:
+    """False if all that can follow is forced, and leads nowhere, or on and on."""
+    matcher, length = start.deep_copy(), 0
+    while not matcher.is_accepting():
+        forced = matcher.compute_ff_bytes()
+        if not forced:
+            return bool(allowed_bytes(matcher))
+        length += len(forced)
+        if length > _ENDLESS:
+            return False
+        matcher.consume_tokens([*forced])
+    return True
 
 
 def explain(matcher: Any) -> str:

@@ -344,8 +344,10 @@ class FusionEngine:
                         return
                     text, ends = played.candidate.text, played.candidate.ends
                     if follower and ends and not (text or follower.may_end):
-                        # Nobody could score a token of it (see Ensemble.play); it is closed.
-                        text = follower.closing() or ""
+                        # Nobody could score a token of it (see Ensemble.play); it is closed, and
+                        # has not ended if it cannot be.
+                        close = follower.closing()
+                        text, ends = close or "", close is not None
                 taken = budget.take(text)
                 shown = outlet.feed(taken, played)
                 finish: FinishReason | None = None

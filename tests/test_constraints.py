@@ -89,6 +89,13 @@ def test_calls_are_of_the_tools_that_there_are(
     assert [text for text in bad if admits(text, grammar)] == []
 
 
+def test_a_free_key_cannot_shadow_one_that_the_schema_names() -> None:
+    grammar = grammar_of(JsonSchema({"type": "object", "properties": {"a": {"type": "integer"}}}))
+    assert admits('{"b": "\\n\\"\\\\", "c": "é"}', grammar)
+    assert not admits('{"a": 1, "a": "x"}', grammar)
+    assert not admits('{"b": 1, "\\u0061": "x"}', grammar)
+
+
 def test_without_a_constraint_or_tools_to_call_there_is_no_grammar() -> None:
     assert grammar_of(None) is None
     assert grammar_of(None, [WEATHER], "none") is None
@@ -110,6 +117,22 @@ def test_without_a_constraint_or_tools_to_call_there_is_no_grammar() -> None:
             {"constraint": JsonSchema({"type": "array", "uniqueItems": True})},
             InvalidConstraintError,
             "uniqueItems",
+        ),
+        ({"constraint": JsonSchema({"minProperties": 2})}, InvalidConstraintError, "minProp"),
+        ({"constraint": JsonSchema({"$ref": "#"})}, InvalidConstraintError, "no text"),
+        (
+            {
+                "constraint": JsonSchema(
+                    {"properties": {"a": {"$ref": "#"}}, "required": ["a"], "type": "object"}
+                )
+            },
+            InvalidConstraintError,
+            "no text",
+        ),
+        (
+            {"constraint": Grammar('start: "a" N\nN: /[^\\s\\S]/')},
+            InvalidConstraintError,
+            "no text",
         ),
         ({"constraint": JsonSchema({"const": object()})}, InvalidConstraintError, "not JSON"),
         ({"constraint": Regex("(")}, InvalidConstraintError, "regex"),
