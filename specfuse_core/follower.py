@@ -5,41 +5,26 @@ The masks over tokens are the backends' (``hf.guide``); this module sees bytes a
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Any, Self
 
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from llguidance import LLTokenizer
 
 from specfuse_core.closing import allowed_bytes, any_close, quick_close, short_close
 from specfuse_core.constraints import JsonSchema, grammar_of
 from specfuse_core.errors import InvalidConstraintError, InvalidToolError
+from specfuse_core.matching import matcher_of, vocabulary_of
 from specfuse_core.types import Request
 
-__all__ = ["Follower", "explain", "follow"]
+__all__ = ["Follower", "follow"]
 
-_END = 256
 #: Bytes of forced text after which there is no hope for an end.
 _ENDLESS = 100_000
-# The lines of a grammar that an error cites, and its pointer into them.
-_SOURCE = re.compile(r"^ *(?:\d+ \|.*|\^ *)$", re.MULTILINE)
-
-
-class _Bytes:
-    """A vocabulary of the 256 bytes and an end."""
-
-    eos_token_id = _END
-    bos_token_id = None
-    tokens = (*(bytes([byte]) for byte in range(256)), b"")
-    special_token_ids = (_END,)
-
-    def __call__(self, text: bytes | str) -> list[int]:
-        return list(text.encode() if isinstance(text, str) else text)
 
 
 @lru_cache(1)
-def _bytes_vocabulary() -> Any:
-    return LLTokenizer(TokenizerWrapper(_Bytes()), slices=[])
+def _bytes_vocabulary() -> LLTokenizer:
+    return vocabulary_of((), slices=[])
 
 
 @lru_cache(64)
@@ -49,9 +34,7 @@ def _compiled(grammar: str) -> Any:
     Raises:
         InvalidConstraintError: for a grammar that cannot be followed, or that admits nothing.
     """
-    matcher = LLMatcher(_bytes_vocabulary(), LLMatcher.grammar_from_lark(grammar), log_level=0)
-    if matcher.is_error():
-        raise InvalidConstraintError(f"the constraint cannot be followed: {explain(matcher)}.")
+    matcher = matcher_of(_bytes_vocabulary(), grammar)
     if not _may_reach_an_end(matcher):
         raise InvalidConstraintError("the constraint admits no text at all; loosen it.")
     return matcher
@@ -69,14 +52,6 @@ def _may_reach_an_end(start: Any) -> bool:
             return False
         matcher.consume_tokens([*forced])
     return True
-
-
-def explain(matcher: Any) -> str:
-    """What is wrong with a grammar, in one line."""
-    error = _SOURCE.sub("", str(matcher.get_error()))
-    for before in ("failed to compile JSON schema: ", "): "):
-        error = error.partition(before)[2] or error
-    return " ".join(error.split()).rstrip(".")
 
 
 def follow(request: Request) -> Follower | None:

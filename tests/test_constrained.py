@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from schemas import draw_root
+from toolbox import LAMPS, WEATHER
 
 from specfuse_core import (
     Choice,
@@ -23,19 +24,12 @@ from specfuse_core import (
     Message,
     Regex,
     Request,
-    Tool,
     ToolCall,
 )
 from specfuse_core.calls import write_call
 from specfuse_core.errors import FusionError, InvalidConstraintError, UnknownToolError
 from specfuse_core.testing import ScriptedBackend
 
-WEATHER = Tool(
-    "get_weather",
-    "Tells the weather.",
-    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-)
-LAMPS = Tool("order_lamps", "", {"properties": {"count": {"type": "integer"}}})
 OSLO = write_call("get_weather", {"city": "Oslo"})
 THREE = write_call("order_lamps", {"count": 3})
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from schemas import agent_schema, draw_root
+from toolbox import LAMPS, WEATHER
 
-from specfuse_core import Choice, Grammar, JsonObject, JsonSchema, Regex, Request, Tool
+from specfuse_core import Choice, Grammar, JsonObject, JsonSchema, Regex, Request
 from specfuse_core.constraints import Constraint, grammar_of
 from specfuse_core.errors import (
     InvalidConstraintError,
@@ -22,12 +23,6 @@ from specfuse_core.errors import (
 )
 from specfuse_core.follower import Follower, follow
 
-WEATHER = Tool(
-    "get_weather",
-    "Tells the weather.",
-    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-)
-LAMPS = Tool("order_lamps", parameters={"properties": {"count": {"type": "integer"}}})
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 OTHER = '<tool_call>\n{"name": "order_lamps", "arguments": {"count": 3}}\n</tool_call>'
 

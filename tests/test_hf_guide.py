@@ -150,7 +150,8 @@ def test_a_large_vocabulary_is_compiled_once() -> None:
     vocabulary = Vocabulary(codec, 128_000)
     grammar = grammar_of(JsonSchema(SCHEMA))
     assert grammar is not None
-    first = Guide(vocabulary, grammar, None)
+    first, second = (Guide(vocabulary, grammar, None) for _ in range(2))
+    assert torch.equal(first.allowed(), second.allowed())
     assert first.allowed().shape == (128_000,)
     assert not first.allowed()[codec.vocabulary :].any()
-    assert len(vocabulary._tokenizers) == 1
+    assert (len(vocabulary._tokenizers), len(vocabulary._compiled)) == (1, 1)

@@ -25,6 +25,7 @@ ORDER = [
     "constraints",
     "types",
     "channels",
+    "matching",
     "closing",
     "follower",
     "scoring",

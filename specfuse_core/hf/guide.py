@@ -1,26 +1,24 @@
 """Which ids may come next under a grammar: the grammar's masks over one tokenizer's vocabulary.
 
-A grammar is over bytes. The vocabulary gets 256 further tokens, one for each byte, so that a text
-that some other model wrote can be followed whatever its tokens are. This module knows nothing of
-models; see ``follower`` for the grammar as text.
+This module knows nothing of models; see ``follower`` for the grammar as text, and ``matching`` for
+how a text that some other model wrote is followed whatever its tokens are.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from torch import Tensor
 
 from specfuse_core.errors import InvalidConstraintError
-from specfuse_core.follower import Follower, explain
+from specfuse_core.follower import Follower
 from specfuse_core.hf.codec import TextCodec
+from specfuse_core.matching import matcher_of, vocabulary_of
 
 __all__ = ["Guide", "Vocabulary"]
 
@@ -29,21 +27,6 @@ _KEPT = 32
 #: Where one text only can follow, each of its tokenizations stays allowed, not the vocabulary's
 #: shortest alone: a model is to draft in its own.
 _ANY_TOKENS = '%llguidance {"no_forcing": true}\n'
-
-
-class _Tokens:
-    """What llguidance asks of a tokenizer."""
-
-    bos_token_id = None
-
-    def __init__(self, tokens: Sequence[bytes]) -> None:
-        self.eos_token_id = len(tokens) + 256
-        self.special_token_ids = [self.eos_token_id]
-        self.tokens = [*tokens, *(bytes([byte]) for byte in range(256)), b""]
-
-    def __call__(self, text: bytes | str) -> list[int]:
-        first = self.eos_token_id - 256
-        return [first + byte for byte in (text.encode() if isinstance(text, str) else text)]
 
 
 class Vocabulary:
@@ -89,12 +72,8 @@ class Vocabulary:
         with self._lock:
             key = (grammar, lead)
             if key not in self._compiled:
-                rules = LLMatcher.grammar_from_lark(_ANY_TOKENS + grammar)
-                matcher = LLMatcher(self._tokenizer(lead), rules, log_level=0)
-                if matcher.is_error():
-                    why = explain(matcher)
-                    raise InvalidConstraintError(f"the constraint cannot be followed: {why}.")
-                self._compiled[key] = matcher
+                vocabulary = self._tokenizer(lead)
+                self._compiled[key] = matcher_of(vocabulary, _ANY_TOKENS + grammar)
                 if len(self._compiled) > _KEPT:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(key)
@@ -102,8 +81,7 @@ class Vocabulary:
 
     def _tokenizer(self, lead: str | None) -> Any:
         if lead not in self._tokenizers:
-            wrapped = TokenizerWrapper(_Tokens(self.opening(lead)))
-            self._tokenizers[lead] = LLTokenizer(wrapped)
+            self._tokenizers[lead] = vocabulary_of(self.opening(lead))
         return self._tokenizers[lead]
 
 

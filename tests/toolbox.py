@@ -1,0 +1,10 @@
+"""Two tools that tests call."""
+
+from specfuse_core import Tool
+
+WEATHER = Tool(
+    "get_weather",
+    "Tells the weather.",
+    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+)
+LAMPS = Tool("order_lamps", "", {"properties": {"count": {"type": "integer"}}})
