@@ -164,7 +164,8 @@ def test_composite_answers_extract_then_reckon(split: Split) -> None:
         said, turns = texts_of(make_composite(rng, split, ALL, Level(rng.randint(3, 10))))
         prompt, answer = turns[-1]
         # Without the context, which may stand in the same turn as the question.
-        question = re.sub(r"(page_label: |source: note )\d+", "", prompt)
+        metadata = r"(page_label: |file_path: notes/|source: note |title: Note )\d+"
+        question = re.sub(metadata, "", prompt)
         for patterns in STATEMENTS.values():
             for pattern in patterns:
                 question = re.sub(pattern, "", question)

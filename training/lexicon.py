@@ -141,3 +141,8 @@ def plural(thing: str) -> str:
     if thing.endswith(("s", "x", "z", "ch", "sh")):
         return f"{thing}es"
     return f"{thing}s"
+
+
+def with_article(words: str) -> str:
+    """`an ancient team`, by the first letter."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

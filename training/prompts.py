@@ -25,7 +25,9 @@ _SYSTEMS = (
 _METADATA = (
     "page_label: {number}\n\n",
     "file_name: notes.txt\n\n",
+    "file_path: notes/{number}.txt\n\n",
     "source: note {number}\n\n",
+    "title: Note {number}\n\n",
 )
 _HEADS = (
     "",
@@ -58,21 +60,28 @@ _IN_SYSTEM = Phrasings(
 
 
 def write_context(rng: random.Random, statements: Sequence[str]) -> str:
-    """The statements in random order, some asides among them, as prose, lines, list or texts."""
+    """The statements in random order, some asides among them, as prose, lines, list or texts.
+
+    Texts are what a retriever's documents come as: an empty line between, at times with metadata.
+    """
     lines = list(statements)
-    head = rng.choice(_METADATA).format(number=rng.randint(1, 99)) if rng.random() < 0.1 else ""
     if rng.random() < 0.25:
         lines += rng.sample(ASIDES, rng.randint(1, 2))
     rng.shuffle(lines)
     form = rng.random()
-    if form < 0.5:
-        return head + " ".join(lines)
-    if form < 0.7:
-        return head + "\n".join(lines)
-    if form < 0.85:
-        return head + "\n".join(f"- {line}" for line in lines)
-    half = (len(lines) + 1) // 2
-    return head + "\n\n".join(" ".join(part) for part in (lines[:half], lines[half:]) if part)
+    if form < 0.45:
+        return _metadata(rng, 0.1) + " ".join(lines)
+    if form < 0.6:
+        return _metadata(rng, 0.1) + "\n".join(lines)
+    if form < 0.75:
+        return _metadata(rng, 0.1) + "\n".join(f"- {line}" for line in lines)
+    size, share = rng.randint(1, max(1, len(lines) // 2)), rng.choice((0.0, 0.0, 1.0))
+    parts = [lines[start : start + size] for start in range(0, len(lines), size)]
+    return "\n\n".join(_metadata(rng, share) + " ".join(part) for part in parts)
+
+
+def _metadata(rng: random.Random, share: float) -> str:
+    return rng.choice(_METADATA).format(number=rng.randint(1, 99)) if rng.random() < share else ""
 
 
 def ask_over(rng: random.Random, split: Split, context: str, question: str) -> list[Message]:

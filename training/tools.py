@@ -82,6 +82,13 @@ def _topic(rng: random.Random) -> Value:
     return " ".join([*words[rng.randint(0, 1) :], rng.choice(ends)]).strip()
 
 
+def _describing(rng: random.Random) -> Value:
+    """What something is: things, or `a tidy partner`."""
+    if rng.random() < 0.5:
+        return _topic(rng)
+    return lexicon.with_article(f"{rng.choice(_QUALITIES)} {rng.choice(_RECORDS)}")
+
+
 def _saying(rng: random.Random) -> Value:
     thing, place = rng.choice(lexicon.THINGS), rng.choice(lexicon.PLACES)
     return rng.choice(
@@ -107,10 +114,14 @@ def _phrase(rng: random.Random) -> Value:
     )
 
 
+def _words(rng: random.Random) -> str:
+    return " ".join(_invented(rng).capitalize() for _ in range(rng.randint(1, 2)))
+
+
 def _title(rng: random.Random) -> Value:
     """A name as people give them, in any script."""
     if rng.random() < 0.5:
-        return " ".join(_invented(rng).capitalize() for _ in range(rng.randint(1, 2)))
+        return _words(rng)
     letters = rng.choice(_SCRIPTS)
     return "".join(rng.choices(letters, k=rng.randint(2, 6)))
 
@@ -161,7 +172,7 @@ KINDS: dict[str, Kind] = {
     "input": Kind(("input", "value", "x", "n", "number"), _number(0, 999), counts=True),
     "word": Kind(("input", "text", "word", "phrase"), _phrase),
     "title": Kind(("name", "title", "label", "full_name"), _title),
-    "about": Kind(("description", "note", "details"), _topic),
+    "about": Kind(("description", "note", "details"), _describing),
     "location": Kind(("location", "place", "where"), _location),
 }
 
@@ -325,16 +336,20 @@ def _maker(rng: random.Random) -> Tool:
     extra = rng.choice(("", *_QUALITIES, *lexicon.COLOURS))
     name = f"{extra}_{noun}" if extra and rng.random() < 0.4 else f"{verb}_{noun}"
     parameters = [Parameter(rng.choice((*KINDS["title"].names, f"{noun}_name")), "title")]
+    # What stands in brackets after the name, or tells of it, is no part of it.
+    gloss = rng.choice(("", "", f" ({_words(rng)})"))
     requests = (
-        f"{says} a {noun} named '{{title}}'",
-        f'{says} a new {noun} called "{{title}}"',
-        f"{says} the {noun} '{{title}}'",
-        f'I need a {noun} named "{{title}}"',
+        f"{says} {lexicon.with_article(noun)} named '{{title}}'{gloss}",
+        f'{says} a new {noun} called "{{title}}"{gloss}',
+        f"{says} the {noun} '{{title}}'{gloss}",
+        f'I need {lexicon.with_article(noun)} named "{{title}}"{gloss}',
     )
-    ends: tuple[str, ...] = (".",)
+    aside = f"{rng.choice(_QUALITIES)} {rng.choice((noun, rng.choice(lexicon.THINGS)))}"
+    described_as = lexicon.with_article(aside)
+    ends: tuple[str, ...] = (".", "", f" - {described_as}", f" - {aside}.", f", {described_as}.")
     if rng.random() < 0.6:
         parameters.append(Parameter(rng.choice(KINDS["about"].names), "about"))
-        ends = (": {about}.", " - {about}.", ", described as {about}.")
+        ends = (": {about}.", " - {about}.", " - {about}", ", described as {about}.")
     described = rng.choice((f"{says}s a {noun}.", f"Tool for making a {noun}.", f"{says} {noun}."))
     together = tuple(f"{head}{end}" for head in requests for end in ends)
     return Tool(name, described, tuple(parameters), together)
