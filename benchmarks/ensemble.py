@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -21,6 +22,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from specfuse_core.hf import LoadedModel, LocalBackend, Runner, template_of
+from specfuse_core.hf.context import Path as Continuation
+from specfuse_core.hf.rows import PackedContext, Trie
 from specfuse_core.hf.sampling import Chooser
 from specfuse_core.hf.session import LocalSession
 from specfuse_core.types import Candidate, Request, Verification
@@ -201,38 +204,72 @@ class ScriptedLocalBackend(LocalBackend):
 
     def start(self, request: Request) -> LocalSession:
         session = super().start(request)
-        if self._reencode:
-            session.__class__ = ReencodingSession
-        return session
+        return ReencodingSession.made_of(session) if self._reencode else session
 
 
-class _FullHead(Runner):
-    """Logits at every position that is run, as a plain call of a model gives them."""
+class _OnePass(PackedContext):
+    """Line and paths in one forward pass from nothing, with logits at every position."""
 
-    def run(self, ids: Sequence[int], *, keep: int = 0, **options: Any) -> tuple[Tensor, Any]:
-        logits, cache = super().run(ids, **options)
-        return logits[-keep:], cache
+    def _run_line(self, ids: Sequence[int]) -> Tensor:
+        return torch.empty(0)  # it is run with the paths
+
+    def _run_paths(self, paths: Sequence[Continuation]) -> list[Tensor]:
+        trie, line = Trie(paths), len(self.ids)
+        logits, _ = self._run(
+            [*self.ids, *trie.tokens],
+            use_cache=False,
+            positions=[*range(line), *trie.positions],
+            mask=self._mask(trie),
+        )
+        self._after[line - 1] = logits[line - 1]
+        return [logits[line:][nodes] for nodes in trie.nodes]
+
+    def _mask(self, trie: Trie) -> Tensor | dict[str, Tensor]:
+        line = len(self.ids)
+        causal = np.eye(line, line + len(trie.tokens), dtype=bool)
+        causal[:, :line] = np.tri(line, dtype=bool)
+        positions = np.array([*range(line), *trie.positions])
+        return self._masks(np.concatenate([causal, self._seen(trie)]), positions, positions)
+
+    def _keep_path(self, index: int) -> None:
+        return
 
 
 class ReencodingSession(LocalSession):
     """The authors' cost structure: the prefix is run again for each draft and verification.
 
-    A verification takes the logits of the whole prefix, as their plain forward pass does; a draft
-    only the last ones, as ``generate`` does.
+    A verification is one plain forward pass over the prefix and all candidates, with a 4-D mask
+    and logits at every position, as theirs is; a draft takes only the last logits of its prefix,
+    as ``generate`` does.
     """
 
+    drafting: PackedContext
+    verifying: PackedContext
+
+    @classmethod
+    def made_of(cls, session: LocalSession) -> ReencodingSession:
+        """``session``, which from now on keeps nothing."""
+        context = session._context
+        if not isinstance(context, PackedContext):
+            raise TypeError(f"only packed contexts can be run in one pass, not {context!r}")
+        session.__class__ = cls
+        made = cast(ReencodingSession, session)
+        made.drafting = context
+        made.verifying = _OnePass(context._runner, form=context._form)
+        return made
+
     def draft(self, max_tokens: int) -> Candidate:
-        self.close()
+        self._begin(self.drafting)
         return super().draft(max_tokens)
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
+        self._begin(self.verifying)
+        return super().verify(candidates)
+
+    def _begin(self, context: PackedContext) -> None:
         self.close()
-        plain = self._context._runner
-        self._context._runner = _FullHead(plain.model)
-        try:
-            return super().verify(candidates)
-        finally:
-            self._context._runner = plain
+        self._context = context
+        context.release()
 
 
 def prompt_of(tokens: int, backend: LocalBackend) -> str:

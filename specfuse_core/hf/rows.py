@@ -18,7 +18,10 @@ from specfuse_core.hf.cache import FullLengthCache, Rows
 from specfuse_core.hf.context import Context, Path
 from specfuse_core.hf.runner import MaskForm, Runner
 
-__all__ = ["CroppedContext", "PackedContext"]
+__all__ = ["CroppedContext", "PackedContext", "Trie"]
+
+Seen = np.ndarray[Any, np.dtype[np.bool_]]
+Places = np.ndarray[Any, np.dtype[np.int_]]
 
 
 class _RowContext(Context):
@@ -59,7 +62,7 @@ class PackedContext(_RowContext):
         self._nodes: list[list[int]] = []
 
     def _run_paths(self, paths: Sequence[Path]) -> list[Tensor]:
-        trie = _Trie(paths)
+        trie = Trie(paths)
         logits, _ = self._run(
             trie.tokens, cache=self._cache, positions=trie.positions, mask=self._mask(trie)
         )
@@ -70,16 +73,21 @@ class PackedContext(_RowContext):
         rows = [len(self.ids) + node for node in self._nodes[index]]
         self._cache.move(rows, self._paths[index].start)
 
-    def _mask(self, trie: _Trie) -> Tensor | dict[str, Tensor]:
-        line = len(self.ids)
-        seen = np.concatenate(
-            [np.arange(line)[None, :] < np.array(trie.starts)[:, None], trie.ancestors], axis=1
-        )  # [T, line + T]
+    def _mask(self, trie: Trie) -> Tensor | dict[str, Tensor]:
+        at = np.array(trie.positions)
+        return self._masks(self._seen(trie), at, np.concatenate([np.arange(len(self.ids)), at]))
+
+    def _seen(self, trie: Trie) -> Seen:
+        """What each node sees of the line and of the trie. ``[T, line + T]``"""
+        line = np.arange(len(self.ids))[None, :] < np.array(trie.starts)[:, None]
+        return np.concatenate([line, trie.ancestors], axis=1)
+
+    def _masks(self, seen: Seen, rows: Places, columns: Places) -> Tensor | dict[str, Tensor]:
+        """``seen`` in the model's form, for tokens at the places ``rows`` and ``columns``."""
         if self._form == "full":
             return self._additive(seen)
-        at = np.array(trie.positions)
-        distance = at[:, None] - np.concatenate([np.arange(line), at])[None, :]
-        near = seen & (distance < (self._runner.window or line + len(at)))
+        distance = rows[:, None] - columns[None, :]
+        near = seen & (distance < (self._runner.window or len(columns)))
         if self._form == "window":
             return self._additive(near)
         return {
@@ -87,7 +95,7 @@ class PackedContext(_RowContext):
             "sliding_attention": self._additive(near),
         }
 
-    def _additive(self, seen: np.ndarray[Any, np.dtype[np.bool_]]) -> Tensor:
+    def _additive(self, seen: Seen) -> Tensor:
         # Additive floats are the only form that both sdpa and eager attention take right.
         dtype, device = self._runner.dtype, self._runner.device
         mask = torch.zeros(seen.shape, dtype=dtype, device=device)
@@ -95,7 +103,7 @@ class PackedContext(_RowContext):
         return mask[None, None]
 
 
-class _Trie:
+class Trie:
     """Paths that begin alike share rows; parents come before children.
 
     ``tokens``, ``positions``, ``starts``: per node ``[T]``; ``ancestors``: which nodes each node
