@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -33,6 +33,10 @@ __all__ = ["Ensemble"]
 
 #: Tells engines apart that were not made from a configuration, for caches.
 _marks: WeakKeyDictionary[FusionEngine, str] = WeakKeyDictionary()
+
+
+class _Resolved(dict[str, Any]):
+    """A profile that nobody gave: it follows from the models."""
 
 
 class Ensemble(BaseChatModel):
@@ -88,6 +92,9 @@ class Ensemble(BaseChatModel):
         if not isinstance(data, dict):
             return data
         fields = check_fields(data, cls.model_fields)
+        if isinstance(fields.get("profile"), _Resolved):
+            # From the model that this one is a reconfigured copy of.
+            del fields["profile"]
         if isinstance(fields.get("models"), str | PathLike | ModelConfig):
             fields["models"] = [fields["models"]]
         return fields
@@ -190,7 +197,7 @@ class Ensemble(BaseChatModel):
         return f"{PROVIDER}{made}{sorted(params.items())}"
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        profile = ModelProfile(
+        profile = _Resolved(
             text_inputs=True,
             image_inputs=False,
             audio_inputs=False,
@@ -205,7 +212,7 @@ class Ensemble(BaseChatModel):
         window = self._window()
         if window is not None:
             profile["max_input_tokens"] = window
-        return profile
+        return cast(ModelProfile, profile)
 
     def _window(self) -> int | None:
         if self.engine is not None:

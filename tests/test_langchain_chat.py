@@ -6,8 +6,9 @@ import asyncio
 import pickle
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
@@ -34,7 +35,15 @@ from typing_extensions import TypedDict
 from langchain_specfuse import ChatSpecFuse
 from langchain_specfuse._messages import turns_of
 from langchain_specfuse._tools import choice_of, closed, constraint_of, tools_of
-from specfuse_core import Choice, FusionEngine, FusionError, JsonObject, Message, ToolCall
+from specfuse_core import (
+    Choice,
+    FusionEngine,
+    FusionError,
+    JsonObject,
+    Message,
+    ToolCall,
+    deadline,
+)
 from specfuse_core.calls import write_call
 from specfuse_core.errors import (
     AnswerTimeoutError,
@@ -406,21 +415,30 @@ async def test_errors_surface_as_themselves_in_every_mode() -> None:
     await failing(chat(broken), "Hello", ZeroDivisionError)
 
 
-async def test_a_time_limit_is_kept_within_a_round() -> None:
+async def test_a_time_limit_is_kept_within_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
     class Slow(ScriptedBackend):
+        """A tenth of a second a draft, by the clock that the time limit looks at."""
+
         def start(self, request: Any) -> Any:
             session = super().start(request)
             draft = session.draft
-            session.draft = lambda tokens: (time.sleep(0.05), draft(tokens))[1]  # type: ignore[method-assign]
+
+            def slow(tokens: int) -> Any:
+                now[0] += 0.1
+                return draft(tokens)
+
+            session.draft = slow  # type: ignore[method-assign]
             return session
 
     backend = Slow("a", "word " * 2000)
-    model = ChatSpecFuse(engine=FusionEngine([backend]), timeout=0.2, max_tokens=2000)
-    begun = time.monotonic()
+    model = ChatSpecFuse(engine=FusionEngine([backend]), timeout=0.25, max_tokens=2000)
     await failing(model, "Hello", AnswerTimeoutError)
     with pytest.raises(TimeoutError):
         model.invoke("Hello")
-    assert time.monotonic() - begun < 6 * 0.2 + 2
+    assert {len(session.commits) for session in backend.sessions} == {3}
     assert all(session.closed for session in backend.sessions)
     assert model.invoke("Hello", timeout=60, max_tokens=20).text
 
@@ -485,6 +503,15 @@ def test_the_profile_is_there_before_the_weights() -> None:
     scripted = ChatSpecFuse(engine=FusionEngine(windows))
     assert scripted.profile is not None
     assert scripted.profile["max_input_tokens"] == 300
+
+
+def test_a_profile_follows_the_models_unless_it_was_given() -> None:
+    small = FusionEngine([ScriptedBackend("a", "One.", context_window=300)])
+    field = ConfigurableField(id="engine")
+    for given, window in ((None, 300), ({"max_input_tokens": 77}, 77)):
+        model: Any = ChatSpecFuse(profile=given).configurable_fields(engine=field)
+        prepared, _ = model.prepare({"configurable": {"engine": small}})
+        assert prepared.profile["max_input_tokens"] == window
 
 
 def test_prompts_are_counted_as_they_are_read() -> None:
@@ -764,65 +791,67 @@ async def test_the_answer_is_the_engines() -> None:
         assert "".join(pieces) == told.text
 
 
-class Sleepy(ScriptedBackend):
-    """Drafts for a while, as models do."""
+class Watched(ScriptedBackend):
+    """Each draft asks the event loop for a sign of life, and waits until it may go on."""
 
-    drafts = 0
+    def __init__(self, name: str, script: str) -> None:
+        super().__init__(name, script)
+        self.loop = asyncio.get_running_loop()
+        self.drafting, self.over = asyncio.Event(), asyncio.Event()
+        self.go = threading.Event()
+        self.go.set()
+        self.signs: list[bool] = []
 
     def start(self, request: Any) -> Any:
         session = super().start(request)
-        draft = session.draft
+        draft, close = session.draft, session.close
 
-        def slow(tokens: int) -> Any:
-            time.sleep(0.05)
-            self.drafts += 1
+        def watched(tokens: int) -> Any:
+            sign = threading.Event()
+            self.loop.call_soon_threadsafe(self.drafting.set)
+            self.loop.call_soon_threadsafe(sign.set)
+            self.signs.append(sign.wait(10))
+            assert self.go.wait(10)
             return draft(tokens)
 
-        session.draft = slow  # type: ignore[method-assign]
+        def closed() -> None:
+            close()
+            self.loop.call_soon_threadsafe(self.over.set)
+
+        session.draft, session.close = watched, closed  # type: ignore[method-assign]
         return session
 
 
-async def test_the_first_words_come_early_and_the_loop_never_stalls() -> None:
-    backend = Sleepy("a", "word " * 100)
+async def test_the_first_words_come_early_and_the_loop_runs_on_in_every_round() -> None:
+    backend = Watched("a", "word " * 100)
     model = ChatSpecFuse(engine=FusionEngine([backend]))
-    pauses: list[float] = []
-
-    async def beat() -> None:
-        while True:
-            begun = time.perf_counter()
-            await asyncio.sleep(0.005)
-            pauses.append(time.perf_counter() - begun)
-
-    beating = asyncio.create_task(beat())
-    await asyncio.sleep(0)
     first = None
     async for _ in model.astream("Hello"):
-        first = first or backend.drafts
-    beating.cancel()
+        first = first or len(backend.signs)
     assert first is not None
-    assert first <= 2 < backend.drafts
-    # A round takes 50 ms; were one run on the loop, most pauses would be as long.
-    assert sorted(pauses)[len(pauses) * 9 // 10] < 0.045
+    assert first <= 2 < len(backend.signs)
+    await model.ainvoke("Hello")
+    assert all(backend.signs)
 
 
 async def test_cancelling_the_consumer_stops_the_models_within_a_round() -> None:
-    backend = Sleepy("a", "word " * 2000)
+    backend = Watched("a", "word " * 2000)
     model = ChatSpecFuse(engine=FusionEngine([backend]), max_tokens=2000)
+    backend.go.clear()
     task = asyncio.create_task(model.ainvoke("Hello"))
-    await asyncio.sleep(0.2)
+    await backend.drafting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    so_far = backend.drafts
-    assert 0 < so_far < 10
-    await asyncio.sleep(0.3)
-    assert backend.drafts <= so_far + 1
+    backend.go.set()
+    await asyncio.wait_for(backend.over.wait(), 10)
+    assert backend.signs == [True]
     assert backend.sessions[-1].closed
 
     stream: Any = model.astream("Hello")
     await anext(stream)
+    so_far = len(backend.signs)
     await stream.aclose()
-    so_far = backend.drafts
-    await asyncio.sleep(0.2)
-    assert backend.drafts <= so_far + 1
+    # Nothing runs any more that could draft.
     assert backend.sessions[-1].closed
+    assert len(backend.signs) == so_far
