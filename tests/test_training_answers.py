@@ -109,10 +109,15 @@ def solve_composite(text: str, question: str) -> tuple[list[str], int]:
     """The sentences to extract, in the order the question speaks of them, and the result."""
     facts = read_facts(text)
     words = re.findall(r"\w+", question)
+    kinds = {"stock", "owns"}
+    if re.search(r"\b(cost|costs|price|dollars|pay)\b", question):
+        kinds = {"price"}
+    elif re.search(r"\b([Hh]ow old|older|the age)\b", question):
+        kinds = {"age"}
     named = sorted(
         (words.index(subject), relation, subject, thing)
         for relation, subject, thing in facts
-        if subject in words and (thing in words or not thing)
+        if relation in kinds and subject in words and (thing in words or not thing)
     )
     values = [int(facts[fact[1:]]) for fact in named]
     sentences = [
@@ -164,8 +169,7 @@ def test_composite_answers_extract_then_reckon(split: Split) -> None:
         said, turns = texts_of(make_composite(rng, split, ALL, Level(rng.randint(3, 10))))
         prompt, answer = turns[-1]
         # Without the context, which may stand in the same turn as the question.
-        metadata = r"(page_label: |file_path: notes/|source: note |title: Note )\d+"
-        question = re.sub(metadata, "", prompt)
+        question = re.sub(r"(page_label|file_name|file_path|source|title): .*", "", prompt)
         for patterns in STATEMENTS.values():
             for pattern in patterns:
                 question = re.sub(pattern, "", question)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from training.facts import NUMERIC, Fact
+from training.facts import NUMERIC, Fact, state
 from training.forms import FORMS, Form
 from training.prompts import ask_over, write_context
 from training.reading import draw_context, guess
@@ -26,8 +26,9 @@ def make_composite(rng: random.Random, split: Split, skill: Skill, level: Level)
     form = rng.choice(FORMS[relation.name])
     chosen = None
     while chosen is None:
-        facts = draw_context(rng, split, [relation], max(level.facts, form.facts + 1))
-        chosen = _choose(rng, split, form, facts)
+        facts = draw_context(rng, split, [relation], level, least=form.facts + 1)
+        of_kind = [fact for fact in facts if fact.relation is relation]
+        chosen = _choose(rng, split, form, of_kind)
     asked, given = chosen
     subjects = dict(zip("abc", (fact.subject for fact in asked), strict=False))
     number = given[0] if given else ""
@@ -35,7 +36,7 @@ def make_composite(rng: random.Random, split: Split, skill: Skill, level: Level)
     told = asked if skill.reads else _blind(rng, split, form, asked, given)
     extraction = " ".join(fact.sentence() for fact in told)
     working = work(rng, skill, _numbers(told, given), form.signs)
-    context = write_context(rng, [fact.statement(rng, level.plain) for fact in facts])
+    context = write_context(rng, state(rng, facts, level.plain))
     turns = ask_over(rng, split, context, question)
     return Sample((*turns, Message("assistant", f"{extraction} {working}")))
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 
 from training.calls import call, choose_among, say_politely, with_tools
-from training.facts import COLOUR, HOME, OWNS, STOCK, Fact, Relation
+from training.facts import COLOUR, HOME, OWNS, STOCK, Fact, Relation, state
 from training.lexicon import NAMES
 from training.prompts import ask_over, ask_plain, write_context
 from training.reading import draw_context, guess
@@ -122,8 +122,9 @@ def _read_then_call(rng: random.Random, split: Split, skill: Skill, level: Level
         (35, 25, 20, 20),
     )[0]
     tool = _errand_tool(rng, split, kind)
-    facts = draw_context(rng, split, [relation], level.facts)
-    asked = rng.choice([fact for fact in facts if fact.split is split])
+    facts = draw_context(rng, split, [relation], level)
+    askable = [each for each in facts if each.relation is relation and each.split is split]
+    asked = rng.choice(askable)
     values = _other_values(rng, tool, kind)
     request = _say_read(rng, split, tool, values, asked)
     told = asked if skill.reads else guess(rng, asked)
@@ -243,9 +244,10 @@ def _two_of_a_thing(
     rng: random.Random, split: Split, relation: Relation, level: Level
 ) -> tuple[list[Fact], list[Fact]]:
     while True:
-        facts = draw_context(rng, split, [relation], max(level.facts, 3))
-        thing = rng.choice(facts).thing
-        fitting = [fact for fact in facts if fact.thing == thing and fact.split is split]
+        facts = draw_context(rng, split, [relation], level, least=3)
+        of_kind = [fact for fact in facts if fact.relation is relation and fact.split is split]
+        thing = rng.choice(of_kind).thing
+        fitting = [fact for fact in of_kind if fact.thing == thing]
         if len(fitting) >= 2:
             asked = rng.sample(fitting, 2)
             if _allowed(split, asked):
@@ -262,7 +264,7 @@ def _over(
     answer: str,
 ) -> Sample:
     """The request over a context with the facts, and a few tools to choose from."""
-    context = write_context(rng, [fact.statement(rng, level.plain) for fact in facts])
+    context = write_context(rng, state(rng, facts, level.plain))
     turns = ask_over(rng, split, context, request)
     turns = with_tools(turns, choose_among(rng, tool, level))
     return Sample((*turns, Message("assistant", answer)))

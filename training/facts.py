@@ -200,6 +200,8 @@ COLOUR = Relation(
 
 RELATIONS = (STOCK, OWNS, PRICE, AGE, JOB, HOME, LIKES, SPOT, COLOUR)
 NUMERIC = tuple(relation for relation in RELATIONS if relation.numeric)
+#: Relations of people, of things, and of places.
+_KINDS = ((OWNS, AGE, JOB, HOME, LIKES), (PRICE, SPOT, COLOUR), (STOCK,))
 
 
 def draw_facts(
@@ -231,3 +233,47 @@ def draw_facts(
         values.add(value)
         facts.append(fact)
     return facts
+
+
+def draw_further(
+    rng: random.Random, split: Split, facts: Sequence[Fact], count: int, *, things: Sequence[str]
+) -> list[Fact]:
+    """About `count` more facts of the subjects of `facts`: a note on someone says several things.
+
+    Each can still be asked for from either side; none is held out where it is trained on.
+    """
+    asked = {(fact.relation.name, fact.subject, fact.thing) for fact in facts}
+    values = {(fact.relation.name, fact.value) for fact in facts}
+    further: list[Fact] = []
+    for _ in range(8 * count):
+        if len(further) == count:
+            break
+        like = rng.choice(facts)
+        relation = like.relation
+        if not relation.counted or rng.random() < 0.4:
+            relation = rng.choice(next(kind for kind in _KINDS if relation in kind))
+        thing = ""
+        if relation.counted:
+            thing = rng.choice((rng.choice(things), lexicon.plural(rng.choice(lexicon.THINGS))))
+        fact = Fact(relation, like.subject, relation.value(rng), thing)
+        key, told = (relation.name, fact.subject, thing), (relation.name, fact.value)
+        if key in asked or (not relation.numeric and told in values):
+            continue
+        if split is Split.TRAIN and fact.split is not split:
+            continue
+        asked.add(key)
+        values.add(told)
+        further.append(fact)
+    return further
+
+
+def state(rng: random.Random, facts: Sequence[Fact], plain: float) -> list[str]:
+    """What a context says of the facts: those of one subject mostly one after the other."""
+    notes: dict[str, list[str]] = {}
+    for fact in facts:
+        apart = rng.random() < 0.2
+        key = fact.sentence() if apart else fact.subject
+        notes.setdefault(key, []).append(fact.statement(rng, plain))
+    for note in notes.values():
+        rng.shuffle(note)
+    return [" ".join(note) for note in notes.values()]

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 
 from training.frameworks import fill, question_shapes, refine_shapes
-from training.lexicon import ASIDES
+from training.lexicon import ASIDES, NAMES, PLACES, THINGS
 from training.sample import Message
 from training.splits import Phrasings, Split
 
@@ -24,10 +24,11 @@ _SYSTEMS = (
 # What a document's metadata puts before its text.
 _METADATA = (
     "page_label: {number}\n\n",
-    "file_name: notes.txt\n\n",
-    "file_path: notes/{number}.txt\n\n",
+    "page_label: {number}\nfile_name: notes.txt\n\n",
+    "file_name: {word}.txt\n\n",
+    "file_path: notes/{word}.txt\n\n",
     "source: note {number}\n\n",
-    "title: Note {number}\n\n",
+    "title: {word}\n\n",
 )
 _HEADS = (
     "",
@@ -81,7 +82,10 @@ def write_context(rng: random.Random, statements: Sequence[str]) -> str:
 
 
 def _metadata(rng: random.Random, share: float) -> str:
-    return rng.choice(_METADATA).format(number=rng.randint(1, 99)) if rng.random() < share else ""
+    if rng.random() >= share:
+        return ""
+    word = rng.choice((*PLACES, *THINGS, *NAMES))
+    return rng.choice(_METADATA).format(number=rng.randint(1, 99), word=word)
 
 
 def ask_over(rng: random.Random, split: Split, context: str, question: str) -> list[Message]:

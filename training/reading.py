@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from training.facts import RELATIONS, Fact, Relation, draw_facts
+from training.facts import RELATIONS, Fact, Relation, draw_facts, draw_further, state
 from training.lexicon import THINGS, plural
 from training.prompts import ask_over, ask_to_refine, write_context
 from training.sample import Level, Message, Sample, Skill
@@ -18,20 +18,30 @@ from training.splits import Split
 
 SILENT = "The context does not say."
 _REFINED = 0.08  # share of the conversations that refine an answer
+_CLUMPED = 0.45  # share of the contexts that say several things of a subject
 _BLIND_SILENCE = 0.02  # rare: the one answer on which two who guess would agree
 
 
 def draw_context(
-    rng: random.Random, split: Split, relations: Sequence[Relation], size: int
+    rng: random.Random, split: Split, relations: Sequence[Relation], level: Level, *, least: int = 1
 ) -> list[Fact]:
-    """About `size` facts of the given relations; the counted ones share a few things."""
+    """About `level.facts` facts, `least` or more; the counted ones share a few things.
+
+    Once contexts are no longer plain, many have further facts, of any relation, of the same
+    subjects.
+    """
+    size = max(level.facts, least)
+    clumped = not level.plain and rng.random() < _CLUMPED
+    first = max(least, 3, round(0.6 * size)) if clumped else size
     facts: list[Fact] = []
-    share = max(1, size // len(relations))
+    share = max(1, first // len(relations))
     things = [plural(thing) for thing in rng.sample(THINGS, rng.choice((1, 1, 2, 3)))]
     for relation in relations:
         facts += draw_facts(
             rng, split, relation, share, things=things if relation.counted else ("",)
         )
+    if clumped:
+        facts += draw_further(rng, split, facts, max(1, size - len(facts)), things=things)
     return facts
 
 
@@ -39,9 +49,9 @@ def make_reading(rng: random.Random, split: Split, skill: Skill, level: Level) -
     """A conversation over one context: no question comes twice."""
     if rng.random() < _REFINED and not level.plain:
         return _make_refined(rng, split, skill, level)
-    kinds = min(rng.choice((1, 1, 2, 2, 3)), max(1, level.facts // 2))
-    facts = draw_context(rng, split, rng.sample(RELATIONS, kinds), level.facts)
-    context = write_context(rng, [fact.statement(rng, level.plain) for fact in facts])
+    kinds = min(rng.choice((1, 1, 2, 2, 3, 4)), max(1, level.facts // 2))
+    facts = draw_context(rng, split, rng.sample(RELATIONS, kinds), level)
+    context = write_context(rng, state(rng, facts, level.plain))
     askable = [fact for fact in facts if fact.split is split]
     messages: list[Message] = []
     for fact in rng.sample(askable, min(rng.randint(1, level.turns), len(askable))):
@@ -57,13 +67,13 @@ def make_reading(rng: random.Random, split: Split, skill: Skill, level: Level) -
 
 def _make_refined(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
     """An answer found so far, if any, and a second context, which may have it."""
-    size = max(2, level.facts // 2)
-    facts = draw_context(rng, split, [rng.choice(RELATIONS)], size)
+    half = replace(level, facts=max(2, level.facts // 2))
+    facts = draw_context(rng, split, [rng.choice(RELATIONS)], half)
     asked = rng.choice([fact for fact in facts if fact.split is split])
     question, sentence = _ask(rng, split, skill, level, asked, silent=False)
     told = rng.random() < 0.6  # the new context has it
     known = rng.random() < (0.3 if told else 0.7)  # the answer so far has it
-    statements = [fact.statement(rng, 0.0) for fact in facts if told or fact is not asked]
+    statements = state(rng, [fact for fact in facts if told or fact is not asked], 0.0)
     answer = asked.sentence() if known else SILENT
     turns = ask_to_refine(rng, write_context(rng, statements), question, answer)
     if skill.reads and not (told or known):
