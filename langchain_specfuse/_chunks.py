@@ -136,6 +136,7 @@ def round_record(played: Round) -> dict[str, Any]:
         },
         "weights": dict(zip(played.verifiers, played.weights, strict=True)),
         "exited": list(played.exited),
+        "recalled": list(played.recalled),
     }
 
 

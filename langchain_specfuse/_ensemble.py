@@ -64,6 +64,7 @@ class Ensemble(BaseChatModel):
     exit_temperature: float | None = None
     exit_threshold: float | None = None
     exit_warmup: int | None = None
+    exit_recall: float | None = None
     min_models: int | None = None
 
     temperature: float | None = None

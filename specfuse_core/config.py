@@ -101,6 +101,9 @@ class FusionConfig(Options):
         exit_temperature: tau_0; smaller leaves sooner.
         exit_threshold: delta; a model leaves when its probability falls below delta / n.
         exit_warmup: rounds before the first model may leave.
+        exit_recall: all that left come back for a round in which those who stayed give their best
+            candidate's weakest token a lower probability than this; None leaves them out for the
+            rest of the answer, as the papers do.
         min_models: drafters that always stay.
     """
 
@@ -115,6 +118,7 @@ class FusionConfig(Options):
     exit_temperature: float = Field(0.3, gt=0.0)
     exit_threshold: float = Field(0.5, ge=0.0, le=1.0)
     exit_warmup: int = Field(2, ge=0)
+    exit_recall: float | None = Field(None, gt=0.0, le=1.0)
     min_models: int = Field(1, ge=1)
 
     def model_post_init(self, context: Any, /) -> None:

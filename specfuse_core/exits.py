@@ -1,15 +1,18 @@
-"""Model exit: which base models leave for the rest of an answer. Pure functions.
+"""Model exit: which base models leave an answer, and when they are missed. Pure functions.
 
-Source: SpecFuse (arXiv 2412.07380 v2), model exit. The papers' text leaves the exact form open;
-ours is in the docstring of :func:`leaving`.
+Source: SpecFuse (arXiv 2412.07380 v2), model exit, for the rest of an answer. The papers' text
+leaves the exact form open; ours is in the docstring of :func:`leaving`. Bringing back those that
+left (:func:`confidence`) is ours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-__all__ = ["leaving", "shares"]
+from specfuse_core.types import Candidate, Verification
+
+__all__ = ["confidence", "leaving", "shares"]
 
 
 def shares(votes: Mapping[str, float | None]) -> dict[str, float]:
@@ -54,6 +57,25 @@ def leaving(
     weak = [name for name in current if odds[name] / total < threshold / n]
     # By Q, not by p: far behind, several p are zero.
     return sorted(weak, key=cumulative.__getitem__)[: n - min_models]
+
+
+def confidence(rows: Sequence[Mapping[Candidate, Verification]]) -> float:
+    """How sure the active models are of the candidate that they are surest of, 0 to 1.
+
+    They are as sure of a candidate as of the token in it that they doubt most: the geometric mean
+    over the verifiers of its lowest probability. A model that does not know goes on as it always
+    does, but for the few tokens that carry what it does not know.
+
+    Args:
+        rows: per verifier, its verification of each candidate.
+    """
+    candidates = {candidate for row in rows for candidate in row}
+    sure = 0.0
+    for candidate in candidates:
+        found = [min(row[candidate].logprobs) for row in rows if row[candidate].logprobs]
+        if found:
+            sure = max(sure, math.exp(math.fsum(found) / len(found)))
+    return sure
 
 
 def _entropy(distribution: Mapping[str, float]) -> float:

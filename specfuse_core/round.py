@@ -9,14 +9,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from specfuse_core.backend import Session
 from specfuse_core.calls import begins_call
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import NoVerificationError
-from specfuse_core.exits import leaving, shares
+from specfuse_core.exits import confidence, leaving, shares
 from specfuse_core.scoring import score_row
 from specfuse_core.types import Candidate, ModelUsage, Round, Verification
 from specfuse_core.voting import feedback, vote, winner
@@ -64,6 +64,18 @@ class Member:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Ballot:
+    """One round's candidates, and each verifier's verification of each."""
+
+    drafters: Sequence[Member]
+    verifiers: Sequence[Member]
+    candidates: Sequence[Candidate]
+    rows: Sequence[Mapping[Candidate, Verification]]
+    draft_seconds: float
+    verify_seconds: float
+
+
 class Ensemble:
     """The members of one answer, and what they have learned of each other."""
 
@@ -74,6 +86,8 @@ class Ensemble:
         self._config = config
         self._executor = executor
         self._round = 0
+        # The round after which all were last brought back.
+        self._gathered = 0
         self._scale_weights()
 
     @property
@@ -97,30 +111,30 @@ class Ensemble:
             NoVerificationError: if no verifier could score any candidate.
         """
         self._round += 1
-        active = self.active
-        drafters = [member for member in active if member.drafts]
-        verifiers = [member for member in active if member.verifies]
-        started = time.perf_counter()
-        candidates = self._draft(drafters, max_tokens, call_tokens)
-        drafted = time.perf_counter()
-        rows = self._verify(verifiers, candidates)
-        heard = self._heard(verifiers, drafters, candidates, rows)
+        ballot = self._ballot(max_tokens, call_tokens)
+        recalled = self._recall(ballot)
+        if recalled:
+            # What was drafted and run already is not run again.
+            ballot = self._ballot(max_tokens, call_tokens)
+        drafters, verifiers, candidates = ballot.drafters, ballot.verifiers, ballot.candidates
+        heard = self._heard(ballot)
         if not any(found.logprobs for row in heard for found in row):
             if not all(found.fits for row in heard for found in row):
                 return None
             # What was drafted has no token for any voter: nobody has anything more to say.
             candidates = [Candidate("", ends=True)] * len(drafters)
-            rows = self._verify(verifiers, candidates)
-            heard = self._heard(verifiers, drafters, candidates, rows)
-        verified = time.perf_counter()
-        scores = self._score(candidates, rows)
+            ballot = replace(
+                ballot, candidates=candidates, rows=self._verify(verifiers, candidates)
+            )
+            heard = self._heard(ballot)
+        scores = self._score(candidates, ballot.rows)
         self._learn(verifiers, drafters, scores)
         weights = tuple(member.weight for member in verifiers)
         votes = self._vote(verifiers, drafters, scores)
         if all(vote is None for vote in votes):
             raise NoVerificationError(_why_void(verifiers, heard))
         best = winner(votes, [member.weight for member in drafters])
-        for member in active:
+        for member in self.active:
             member.rounds += 1
         drafters[best].segments += 1
         drafters[best].characters += len(candidates[best].text)
@@ -134,18 +148,33 @@ class Ensemble:
             votes=tuple(votes),
             winner=best,
             exited=self._exit(drafters, votes),
-            draft_seconds=drafted - started,
-            verify_seconds=verified - drafted,
+            recalled=recalled,
+            draft_seconds=ballot.draft_seconds,
+            verify_seconds=ballot.verify_seconds,
         )
 
     def commit(self, segment: Candidate) -> None:
-        """Broadcast ``segment`` to every active session."""
-        self._each(self.active, lambda member: member.session.commit(segment))
+        """Broadcast ``segment`` to every session that is still needed."""
+        # Who may be brought back hears what it misses; it is read when that happens.
+        hearers = self.active if self._config.exit_recall is None else self.members
+        self._each(hearers, lambda member: member.session.commit(segment))
 
     def close(self) -> None:
         """Close every session."""
         for member in self.members:
             member.session.close()
+
+    def _ballot(self, max_tokens: int, call_tokens: int | None) -> _Ballot:
+        """What the active members draft, and what they give each other for it."""
+        active = self.active
+        drafters = [member for member in active if member.drafts]
+        verifiers = [member for member in active if member.verifies]
+        started = time.perf_counter()
+        candidates = self._draft(drafters, max_tokens, call_tokens)
+        drafted = time.perf_counter()
+        rows = self._verify(verifiers, candidates)
+        verified = time.perf_counter()
+        return _Ballot(drafters, verifiers, candidates, rows, drafted - started, verified - drafted)
 
     def _draft(
         self, drafters: Sequence[Member], max_tokens: int, call_tokens: int | None
@@ -166,19 +195,13 @@ class Ensemble:
         rows = self._each(verifiers, lambda member: member.session.verify(distinct))
         return [dict(zip(distinct, row, strict=True)) for row in rows]
 
-    def _heard(
-        self,
-        verifiers: Sequence[Member],
-        drafters: Sequence[Member],
-        candidates: Sequence[Candidate],
-        rows: Sequence[Mapping[Candidate, Verification]],
-    ) -> list[list[Verification]]:
+    def _heard(self, ballot: _Ballot) -> list[list[Verification]]:
         """What counts of each verifier's row in the vote. ``[V][<= D]``"""
-        own = self._self_vote(verifiers, drafters)
-        drafted = list(zip(drafters, candidates, strict=True))
+        own = self._self_vote(ballot.verifiers, ballot.drafters)
+        drafted = list(zip(ballot.drafters, ballot.candidates, strict=True))
         return [
             [row[candidate] for drafter, candidate in drafted if own or drafter is not verifier]
-            for verifier, row in zip(verifiers, rows, strict=True)
+            for verifier, row in zip(ballot.verifiers, ballot.rows, strict=True)
         ]
 
     def _score(
@@ -230,12 +253,13 @@ class Ensemble:
         for member in drafters:
             member.quality += current[member.name]
         config = self._config
-        if not config.model_exit or self._round <= config.exit_warmup:
+        rounds = self._round - self._gathered
+        if not config.model_exit or rounds <= config.exit_warmup:
             return ()
         gone = leaving(
             {member.name: member.quality for member in drafters},
             current,
-            round_index=self._round,
+            round_index=rounds,
             temperature=config.exit_temperature,
             threshold=config.exit_threshold,
             min_models=config.min_models,
@@ -247,10 +271,27 @@ class Ensemble:
         for member in drafters:
             if member.name in gone:
                 member.exited = self._round
-                member.session.close()
+                if config.exit_recall is None:
+                    member.session.close()
         if gone:
             self._scale_weights()
         return tuple(gone)
+
+    def _recall(self, ballot: _Ballot) -> tuple[str, ...]:
+        """Bring back all who left, if those who stayed doubt what they draft; their names."""
+        threshold = self._config.exit_recall
+        gone = [
+            member
+            for member in self.members
+            if member.exited is not None and member.session.room > 0
+        ]
+        if threshold is None or not gone or confidence(ballot.rows) >= threshold:
+            return ()
+        self._gathered = self._round - 1
+        for member in (*gone, *self.active):
+            member.exited, member.quality = None, 0.0
+        self._scale_weights()
+        return tuple(member.name for member in gone)
 
     def _scale_weights(self) -> None:
         total = math.fsum(member.weight for member in self.active)

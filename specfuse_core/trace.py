@@ -126,6 +126,7 @@ def _round_record(played: Round, segment: Segment) -> Record:
         },
         "weights": dict(zip(played.verifiers, played.weights, strict=True)),
         "exited": list(played.exited),
+        "recalled": list(played.recalled),
         "draft_seconds": played.draft_seconds,
         "verify_seconds": played.verify_seconds,
     }

@@ -299,6 +299,7 @@ class Round:
         votes: vote of each candidate, None where no verifier could score it. ``[D]``
         winner: index of the winning candidate.
         exited: names of the models that leave after this round.
+        recalled: names of the models that had left and were brought back for this round.
         draft_seconds: wall seconds of the drafting.
         verify_seconds: wall seconds of the verification.
     """
@@ -312,6 +313,7 @@ class Round:
     votes: tuple[float | None, ...]
     winner: int
     exited: tuple[str, ...] = ()
+    recalled: tuple[str, ...] = ()
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0
 

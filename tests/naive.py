@@ -67,6 +67,7 @@ def assert_same_answer(
         assert mine.weights == pytest.approx(theirs.weights, abs=tolerance)
         assert mine.winner == theirs.winner, f"round {mine.index}: {mine.votes}, {theirs.votes}"
         assert mine.exited == theirs.exited
+        assert mine.recalled == theirs.recalled
     assert len(answer.rounds) == len(expected.rounds)
     assert answer.text == expected.text
     assert answer.finish_reason == expected.finish_reason

@@ -95,6 +95,41 @@ def test_a_long_answer_equals_the_naive_engines(architecture: str) -> None:
     assert answer.usage.completion_tokens >= 200
 
 
+@pytest.mark.parametrize("architecture", ["qwen3", "gemma3", "bloom", "mamba"])
+def test_who_comes_back_has_missed_nothing(architecture: str) -> None:
+    members = [(architecture, "bytelevel"), ("llama", "unigram"), ("gpt_neox", "metaspace")]
+    config = FusionConfig(
+        method="specfuse",
+        segment_tokens=6,
+        exit_warmup=0,
+        exit_temperature=0.01,
+        exit_recall=2e-3,
+    )
+    answer = assert_same_answer(
+        never_ending(engine(members, config)),
+        QUESTION,
+        tolerance(members),
+        temperature=0.9,
+        seed=4,
+        max_new_tokens=120,
+    )
+    assert any(played.recalled for played in answer.rounds)
+    assert any(not played.recalled and played.index > 1 for played in answer.rounds)
+
+
+def test_if_all_always_come_back_nobody_was_gone() -> None:
+    members = [("qwen3", "bytelevel"), ("llama", "unigram"), ("gpt_neox", "metaspace")]
+    leaving = FusionConfig(method="specfuse", exit_warmup=0, exit_temperature=0.01, exit_recall=1.0)
+    options = {"temperature": 0.9, "seed": 4, "max_new_tokens": 80}
+    one, other = (
+        engine(members, config).generate(QUESTION, **options)
+        for config in (leaving, leaving.replace(model_exit=False))
+    )
+    assert any(played.exited for played in one.rounds)
+    assert [played.candidates for played in one.rounds] == [p.candidates for p in other.rounds]
+    assert one.text == other.text
+
+
 @pytest.mark.parametrize("method", ["specem", "specfuse"])
 def test_drafters_and_verifiers_may_differ(method: str) -> None:
     members = [("mistral", "bytelevel"), ("gemma2", "metaspace"), ("bloom", "unigram")]

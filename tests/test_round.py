@@ -443,6 +443,66 @@ def test_the_room_is_that_of_the_fullest_active_session() -> None:
     assert both.room == wide.context_window - 3
 
 
+def returning(recall: float | None) -> tuple[Ensemble, list[ScriptedBackend]]:
+    """``a`` knows the x, ``c`` the y that come after them; each doubts what it does not know."""
+    sure_of_x = judge("a", "x x q q", x=0.8, y=0.3, q=0.05, p=0.01)
+    sure_of_y = judge("c", "p p y y", x=0.7, y=0.9, q=0.02, p=0.02)
+    config = EAGER_EXIT.replace(exit_recall=recall)
+    return ensemble(sure_of_x, sure_of_y, config=config), [sure_of_x, sure_of_y]
+
+
+def answer_of(two: Ensemble, rounds: int) -> list[Round]:
+    played = []
+    for _ in range(rounds):
+        played.append(two.play(1))
+        two.commit(played[-1].candidate)
+    return played
+
+
+def test_who_left_comes_back_where_those_who_stayed_are_in_doubt() -> None:
+    two, (_, knows_y) = returning(0.1)
+    played = answer_of(two, 4)
+    assert "".join(each.candidate.text for each in played) == "x x y y"
+    assert [each.drafters for each in played] == [("a", "c"), ("a",), ("a", "c"), ("c",)]
+    assert [each.recalled for each in played] == [(), (), ("c",), ()]
+    assert [each.exited for each in played] == [("c",), (), ("a",), ()]
+    # What it missed it has heard, without running anything for it.
+    assert [each.text for each in session(knows_y).commits] == ["x", " x", " y", " y"]
+    assert session(knows_y).cost.drafted_tokens == 3
+    assert [one.usage().rounds for one in two.members] == [3, 3]
+    assert [one.usage().exited for one in two.members] == [3, None]
+    assert all(sum(each.weights) == pytest.approx(1.0) for each in played)
+    two.close()
+    assert session(knows_y).closed
+
+
+def test_without_recall_who_left_is_gone() -> None:
+    two, (_, knows_y) = returning(None)
+    played = answer_of(two, 4)
+    assert "".join(each.candidate.text for each in played) == "x x q q"
+    assert {each.recalled for each in played} == {()}
+    assert session(knows_y).closed
+
+
+def test_exits_begin_anew_after_a_recall() -> None:
+    two, _ = returning(0.1)
+    two._config = two._config.replace(exit_warmup=1)
+    played = answer_of(two, 4)
+    assert [each.exited for each in played] == [(), ("c",), (), ("a",)]
+    assert [one.quality for one in two.members] == pytest.approx(
+        [
+            sum(shares({"a": each.votes[0], "c": each.votes[1]})[name] for each in played[2:])
+            for name in "ac"
+        ]
+    )
+
+
+def test_nobody_is_brought_back_whose_context_window_is_full() -> None:
+    two, (_, knows_y) = returning(0.1)
+    knows_y.context_window = session(knows_y).cost.prompt_tokens + 2
+    assert {each.recalled for each in answer_of(two, 4)} == {()}
+
+
 def test_close_closes_every_session_and_may_be_repeated() -> None:
     three, models = losing_three()
     three.play(1)
