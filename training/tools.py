@@ -83,10 +83,12 @@ def _topic(rng: random.Random) -> Value:
 
 
 def _describing(rng: random.Random) -> Value:
-    """What something is: things, or `a tidy partner`."""
-    if rng.random() < 0.5:
+    """What something is: things, `a tidy partner`, or `a Greek window company`."""
+    if rng.random() < 0.4:
         return _topic(rng)
-    return lexicon.with_article(f"{rng.choice(_QUALITIES)} {rng.choice(_RECORDS)}")
+    pools = (_QUALITIES, _LANGUAGES, lexicon.THINGS, lexicon.FOODS, (_invented(rng),))
+    words = [rng.choice(rng.choice(pools)) for _ in range(rng.choice((1, 1, 2)))]
+    return lexicon.with_article(" ".join([*words, rng.choice(_RECORDS)]))
 
 
 def _saying(rng: random.Random) -> Value:
@@ -119,11 +121,14 @@ def _words(rng: random.Random) -> str:
 
 
 def _title(rng: random.Random) -> Value:
-    """A name as people give them, in any script."""
-    if rng.random() < 0.5:
+    """A name as people give them, in any script, or in two."""
+    if rng.random() < 0.35:
         return _words(rng)
-    letters = rng.choice(_SCRIPTS)
-    return "".join(rng.choices(letters, k=rng.randint(2, 6)))
+    parts = [
+        "".join(rng.choices(rng.choice(_SCRIPTS), k=rng.randint(2, 5)))
+        for _ in range(rng.choice((1, 1, 2)))
+    ]
+    return rng.choice(("", "", " ")).join(parts)
 
 
 def _location(rng: random.Random) -> Value:
@@ -293,7 +298,7 @@ _CALLED_BARE = (
 
 def draw_invented(rng: random.Random) -> Tool:
     """A tool that the user names, quotes for, or asks a strange place's figures of."""
-    return rng.choice((_function, _function, _maker, _lookup))(rng)
+    return rng.choice((_function, _function, _maker, _maker, _lookup))(rng)
 
 
 def draw_nonsense(rng: random.Random) -> Tool:
@@ -344,9 +349,8 @@ def _maker(rng: random.Random) -> Tool:
         f"{says} the {noun} '{{title}}'{gloss}",
         f'I need {lexicon.with_article(noun)} named "{{title}}"{gloss}',
     )
-    aside = f"{rng.choice(_QUALITIES)} {rng.choice((noun, rng.choice(lexicon.THINGS)))}"
-    described_as = lexicon.with_article(aside)
-    ends: tuple[str, ...] = (".", "", f" - {described_as}", f" - {aside}.", f", {described_as}.")
+    aside = _describing(rng)
+    ends: tuple[str, ...] = (".", "", f" - {aside}", f" - {aside}.", f", {aside}.")
     if rng.random() < 0.6:
         parameters.append(Parameter(rng.choice(KINDS["about"].names), "about"))
         ends = (": {about}.", " - {about}.", " - {about}", ", described as {about}.")
