@@ -105,8 +105,10 @@ def _saying(rng: random.Random) -> Value:
 
 def _invented(rng: random.Random) -> str:
     """A word that no list has: it can be copied, not remembered."""
-    syllables = rng.choices(_SYLLABLES, k=rng.randint(2, 3))
-    return "".join(syllables)
+    return "".join(
+        rng.choice(_ONSETS) + rng.choice(_NUCLEI) + rng.choice(_CODAS)
+        for _ in range(rng.choice((1, 2, 2, 2, 3)))
+    )
 
 
 def _phrase(rng: random.Random) -> Value:
@@ -138,7 +140,16 @@ def _location(rng: random.Random) -> Value:
     return f"{first} {_invented(rng).capitalize()}{rng.choice((f', {state}', ''))}"
 
 
-_SYLLABLES = [f"{c}{v}{e}" for c in "bdfgklmnprstvz" for v in "aeiou" for e in ("", "", "n", "r")]
+# Of a syllable; words made of these are cut into tokens in all the ways that words are.
+_ONSETS = (
+    *"bcdfghjklmnprstvwyz", "bl", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gl", "gr", "ph", "pl",
+    "pr", "qu", "sc", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "sw", "th", "tr", "tw", "wh",
+)  # fmt: skip
+_NUCLEI = (*"aeiou" * 3, "ai", "ea", "ee", "ie", "io", "oa", "oo", "ou", "ue")
+_CODAS = (
+    *("",) * 12, *"bdglmnprstx", "ck", "ct", "gy", "ll", "ly", "nd", "ng", "nt", "rd", "ss", "st",
+    "th",
+)  # fmt: skip
 _SCRIPTS = [
     "".join(map(chr, span))
     for span in (
@@ -457,5 +468,10 @@ def as_dict(rng: random.Random, tool: Tool) -> dict[str, Any]:
     if required:
         schema["required"] = required
     schema = {"type": "object", **schema} if typed_first else {**schema, "type": "object"}
-    function = {"name": tool.name, "description": tool.description, "parameters": schema}
+    described = tool.description
+    if tool.parameters and rng.random() < 0.1:
+        # As a function's docstring comes.
+        lines = [f"        {each.name}: The {each.kind}." for each in tool.parameters]
+        described = "\n".join((f"{described}\n", "    Args:", *lines))
+    function = {"name": tool.name, "description": described, "parameters": schema}
     return {"type": "function", "function": function}
