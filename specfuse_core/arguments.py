@@ -28,6 +28,7 @@ _CALL = (
     "model",
     "parallel_tool_calls",
     "response_format",
+    "stop",
     "timeout",
     "tool_choice",
     "tools",

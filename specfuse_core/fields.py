@@ -136,9 +136,13 @@ class EngineFields(BaseModel):
         kept = {field: getattr(self, field) for field in self.model_fields_set - set(dropped)}
         return {**kept, "engine": self._base().subset([name])}
 
+    def _windows(self) -> list[int | None]:
+        """The context window of each base model; None where it is not known without loading."""
+        if self.engine is not None:
+            return [backend.declared_window for backend in self.engine.backends]
+        return [declared_window(config) for config in model_configs(self.models)]
+
     def _window(self) -> int | None:
         """The smallest context window, as far as it is known without loading."""
-        if self.engine is not None:
-            return self.engine.declared_window
-        windows = [declared_window(config) for config in model_configs(self.models)]
-        return min((window for window in windows if window is not None), default=None)
+        known = [window for window in self._windows() if window is not None]
+        return min(known, default=None)
