@@ -178,10 +178,11 @@ _captures: ContextVar[tuple[FusionTrace, ...]] = ContextVar("specfuse_captures",
 
 @contextmanager
 def capture() -> Iterator[FusionTrace]:
-    """The trace of all answers that are asked for within, and of no others.
+    """The trace of all answers for which models are called within, and of no others.
 
-    What is started within belongs to it, in tasks and LlamaIndex's threads too: an answer that is
-    streamed on after the block goes on being traced.
+    What is started within belongs to it, in tasks and LlamaIndex's threads too, and an answer that
+    is streamed on after the block goes on being traced. A streaming query engine calls the model
+    only when the first piece is asked for: read its answer within.
     """
     trace = FusionTrace()
     token = _captures.set((*_captures.get(), trace))
