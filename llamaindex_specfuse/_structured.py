@@ -16,6 +16,7 @@ from llama_index.core.types import PydanticProgramMode
 from pydantic_core import from_json
 
 from llamaindex_specfuse._messages import calls_of
+from llamaindex_specfuse._responses import finish_reason
 from llamaindex_specfuse.errors import StructuredAnswerError
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidConstraintError
@@ -75,8 +76,7 @@ class Form:
         try:
             return self._class.model_validate_json(text)
         except ValidationError as error:
-            summary = (response.raw or {}).get("specfuse", {})
-            finish = summary.get("finish_reason")
+            finish = finish_reason(response)
             hint = "; allow more max_tokens" if finish == "length" else ""
             raise StructuredAnswerError(
                 f"the answer (finish_reason {finish!r}) is no {self._class.__name__}{hint}: "

@@ -41,7 +41,7 @@ from llama_index.core.tools.calling import acall_tool_with_selection, call_tool_
 from llama_index_instrumentation import get_dispatcher
 
 from llamaindex_specfuse._messages import is_react, turns_of
-from llamaindex_specfuse._responses import Answer, as_completion, whole
+from llamaindex_specfuse._responses import Answer, as_completion, finish_reason, whole
 from llamaindex_specfuse._structured import Form
 from llamaindex_specfuse._tools import described, selections, tools_of
 from llamaindex_specfuse.errors import NotPicklableError, ToolCallError, surfacing
@@ -335,10 +335,13 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
         """
         calls = selections(response.message)
         if not calls and error_on_no_tool_call:
-            raise ToolCallError(
-                f"the answer calls no tool: {response.message.content!r}; require a call "
-                "(tool_required=True), or allow answers without one (error_on_no_tool_call=False)."
+            hint = (
+                "allow more max_tokens"
+                if finish_reason(response) == "length"
+                else "require a call (tool_required=True), or allow answers without one "
+                "(error_on_no_tool_call=False)"
             )
+            raise ToolCallError(f"the answer calls no tool: {response.message.content!r}; {hint}.")
         return calls
 
     def _calling(

@@ -54,4 +54,4 @@ def test_models_that_are_good_enough_are_right_throughout(check: Check) -> None:
 
 @pytest.mark.parametrize("check", CHECKS, ids=named)
 def test_the_bundled_models_go_through_it_too(check: Check) -> None:
-    perform(check, SpecFuseLLM(max_tokens=96 if check.bundled else 24), content=check.bundled)
+    perform(check, SpecFuseLLM(max_tokens=96), content=check.bundled)

@@ -175,8 +175,10 @@ def test_an_answer_without_a_call_is_an_error_where_one_is_needed() -> None:
     model = llm_of("No.")
     response = model.chat(asked("Hello"))
     assert model.get_tool_calls_from_response(response, error_on_no_tool_call=False) == []
-    with pytest.raises(ToolCallError, match=r"calls no tool: 'No\.'"):
+    with pytest.raises(ToolCallError, match=r"calls no tool: 'No\.'; require a call"):
         model.get_tool_calls_from_response(response)
+    with pytest.raises(ToolCallError, match="allow more max_tokens"):
+        model.predict_and_call([ORDER], "Hello", max_tokens=1)
 
 
 def test_a_call_that_was_cut_off_is_none() -> None:
