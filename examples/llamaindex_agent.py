@@ -27,7 +27,7 @@ async def main() -> None:
     memory = ChatMemoryBuffer.from_defaults(llm=llm, tokenizer_fn=llm.tokenizer)
     running = agent.run(QUESTION, memory=memory)
     async for event in running.stream_events():
-        if isinstance(event, AgentStream) and event.delta:
+        if isinstance(event, AgentStream) and event.delta and event.raw:
             author = event.raw["specfuse"]["segment"]["model"]
             print(f"{author:>8} | {event.delta.strip()}")
         elif isinstance(event, ToolCallResult):
