@@ -490,23 +490,31 @@ async def _sub_question_query_engine(llm: LLM, content: bool) -> None:
 
 # --- chat engines -----------------------------------------------------------------------------
 
+
+def _memory() -> ChatMemoryBuffer:
+    # The default is a database whose thread outlives the event loop.
+    return ChatMemoryBuffer.from_defaults(token_limit=1000, tokenizer_fn=str.split)
+
+
 _ENGINES: dict[str, tuple[Callable[[LLM], Any], bool]] = {
-    "simple": (lambda llm: SimpleChatEngine.from_defaults(llm=llm), True),
+    "simple": (lambda llm: SimpleChatEngine.from_defaults(llm=llm, memory=_memory()), True),
     "context": (
         lambda llm: ContextChatEngine.from_defaults(
-            retriever=_index().as_retriever(similarity_top_k=1), llm=llm
+            retriever=_index().as_retriever(similarity_top_k=1), llm=llm, memory=_memory()
         ),
         True,
     ),
     "condense question": (
         lambda llm: CondenseQuestionChatEngine.from_defaults(
-            query_engine=_index().as_query_engine(llm=llm, similarity_top_k=1), llm=llm
+            query_engine=_index().as_query_engine(llm=llm, similarity_top_k=1),
+            llm=llm,
+            memory=_memory(),
         ),
         True,
     ),
     "condense plus context": (
         lambda llm: CondensePlusContextChatEngine.from_defaults(
-            retriever=_index().as_retriever(similarity_top_k=1), llm=llm
+            retriever=_index().as_retriever(similarity_top_k=1), llm=llm, memory=_memory()
         ),
         True,
     ),
@@ -552,11 +560,6 @@ def _memory_keeps_to_its_limit(llm: LLM, content: bool) -> None:
 
 
 # --- agents -----------------------------------------------------------------------------------
-
-
-def _memory() -> ChatMemoryBuffer:
-    # The default is a database whose thread outlives the event loop.
-    return ChatMemoryBuffer.from_defaults(token_limit=1000, tokenizer_fn=str.split)
 
 
 async def _events(handler: Any) -> tuple[str, list[Any]]:
