@@ -13,6 +13,8 @@ from llamaindex_specfuse import SpecFuseLLM
 from specfuse_core import FusionEngine
 from specfuse_core.testing import ScriptedBackend
 
+pytestmark = pytest.mark.usefixtures("own_loop")
+
 #: Beyond the bundled models, which know neither ReAct's form nor Python nor how to judge answers.
 BEYOND = {
     "synthesizer filtering answers",
