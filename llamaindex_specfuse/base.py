@@ -1,0 +1,321 @@
+"""SpecFuseLLM: the fused ensemble as a LlamaIndex LLM.
+
+This module has tools and structured answers join the endpoints, which are in ``_endpoints``; what
+the LLM is made of stands in ``_ensemble``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
+from llama_index.core.chat_engine.types import AgentChatResponse
+from llama_index.core.instrumentation.events.llm import (
+    LLMStructuredPredictEndEvent,
+    LLMStructuredPredictInProgressEvent,
+    LLMStructuredPredictStartEvent,
+)
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.program.utils import FlexibleModel
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.tools import BaseTool, ToolOutput
+from llama_index.core.tools.calling import acall_tool_with_selection, call_tool_with_selection
+from llama_index.core.types import Model
+from llama_index_instrumentation import get_dispatcher
+
+from llamaindex_specfuse._endpoints import Endpoints
+from llamaindex_specfuse._responses import finish_reason
+from llamaindex_specfuse._structured import Form
+from llamaindex_specfuse._tools import described, selections
+from llamaindex_specfuse.errors import ToolCallError
+
+__all__ = ["SpecFuseLLM"]
+
+_dispatcher = get_dispatcher(__name__)
+
+
+class SpecFuseLLM(Endpoints):
+    """One LLM made of several: they write each answer together, segment by segment.
+
+    Weights are loaded at the first answer, and once per process, for LangChain's side too; deep
+    copies share them. Whatever is not set follows the engine's own defaults.
+
+    Every field from ``method`` to ``seed``, and ``max_tokens``, ``stop`` and ``timeout``, can also
+    be given to a single call; so can ``tools``, ``tool_choice``, ``parallel_tool_calls``,
+    ``response_format``, ``constraint`` and ``model`` (a name, several with commas between, or a
+    list): a subset of the models. Other arguments of a call are refused, but for those that
+    LlamaIndex itself passes on.
+
+    Messages go to the engine, and each base model renders them by its own chat template, so
+    ``messages_to_prompt`` is not used. As in all of LlamaIndex, ``system_prompt`` is for prompts
+    (query engines, ``predict``, structured answers), not for ``chat`` and ``complete``.
+
+    Errors are :class:`specfuse_core.FusionError`.
+    """
+
+    def as_single(self, name: str) -> SpecFuseLLM:
+        """The same LLM with one base model of the ensemble alone.
+
+        Raises:
+            UnknownModelError: for a name that none has.
+        """
+        return type(self)(**self._alone(name))
+
+    # --- tools --------------------------------------------------------------------------------
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Arguments of ``chat`` for a conversation with tools; the caller's history stays as it is.
+
+        Raises:
+            InvalidToolError: for what describes no tool.
+        """
+        if isinstance(user_msg, str):
+            user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
+        messages = [*(chat_history or []), *([user_msg] if user_msg else [])]
+        # The core's programs want an object and nothing else, and where they stream them they say
+        # tool_choice=None and leave out tool_required (function_program.py).
+        forced = tool_required or kwargs.get("tool_choice", "auto") is None
+        choice = kwargs.pop("tool_choice", None)
+        if not tools:
+            return {"messages": messages, **kwargs}
+        if choice is None:
+            choice = "required" if forced else "auto"
+        return {
+            "messages": messages,
+            "tools": described(tools),
+            "tool_choice": choice,
+            "parallel_tool_calls": allow_parallel_tool_calls,
+            **kwargs,
+        }
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """The calls of a response; only whole ones are ever in it.
+
+        Raises:
+            ToolCallError: if there is none, unless that is allowed.
+        """
+        calls = selections(response.message)
+        if not calls and error_on_no_tool_call:
+            hint = (
+                "allow more max_tokens"
+                if finish_reason(response) == "length"
+                else "require a call (tool_required=True), or allow answers without one "
+                "(error_on_no_tool_call=False)"
+            )
+            raise ToolCallError(f"the answer calls no tool: {response.message.content!r}; {hint}.")
+        return calls
+
+    def _calling(
+        self,
+        tools: Sequence[BaseTool],
+        chat_history: list[ChatMessage] | None,
+        error_on_no_tool_call: bool,
+        options: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Arguments of ``chat`` for the two below."""
+        history = list(chat_history or [])
+        said = history[0] if history else None
+        # A program that predicts asynchronously forgets it (function_program.py).
+        if said is None or said.role != MessageRole.SYSTEM or said.content != self.system_prompt:
+            history = self._extend_messages(history)
+        if options.get("tool_choice") is None:
+            options = {**options, "tool_choice": "required" if error_on_no_tool_call else "auto"}
+        return self._prepare_chat_with_tools(tools, chat_history=history, **options)
+
+    def predict_and_call(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        error_on_no_tool_call: bool = True,
+        error_on_tool_error: bool = False,
+        **kwargs: Any,
+    ) -> AgentChatResponse:
+        """Let the models call tools, and call them.
+
+        The models can do nothing else, unless answers without a call are allowed or
+        ``tool_choice`` says so.
+
+        Args:
+            tools: what may be called.
+            user_msg: the last turn, if it is not in ``chat_history``.
+            chat_history: the turns before.
+            verbose: print what is called.
+            allow_parallel_tool_calls: whether there may be several calls.
+            error_on_no_tool_call: False allows answers without a call.
+            error_on_tool_error: raise what goes wrong in a tool.
+            kwargs: any other argument of a call.
+
+        Raises:
+            ToolCallError: see the last two.
+        """
+        options = {
+            "user_msg": user_msg,
+            "allow_parallel_tool_calls": allow_parallel_tool_calls,
+            **kwargs,
+        }
+        response = self.chat(**self._calling(tools, chat_history, error_on_no_tool_call, options))
+        calls = self.get_tool_calls_from_response(response, error_on_no_tool_call)
+        outputs = [call_tool_with_selection(call, tools, verbose=verbose) for call in calls]
+        return _called(response, outputs, error_on_tool_error)
+
+    async def apredict_and_call(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        error_on_no_tool_call: bool = True,
+        error_on_tool_error: bool = False,
+        **kwargs: Any,
+    ) -> AgentChatResponse:
+        """:meth:`predict_and_call` without blocking the event loop; tools run beside each other."""
+        options = {
+            "user_msg": user_msg,
+            "allow_parallel_tool_calls": allow_parallel_tool_calls,
+            **kwargs,
+        }
+        asked = self._calling(tools, chat_history, error_on_no_tool_call, options)
+        response = await self.achat(**asked)
+        calls = self.get_tool_calls_from_response(response, error_on_no_tool_call)
+        outputs = await asyncio.gather(
+            *(acall_tool_with_selection(call, tools, verbose=verbose) for call in calls)
+        )
+        return _called(response, outputs, error_on_tool_error)
+
+    # --- structured answers -------------------------------------------------------------------
+
+    def _formed(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: Mapping[str, Any] | None,
+        prompt_args: Mapping[str, Any],
+    ) -> tuple[Form[Model], dict[str, Any]]:
+        """The form of an answer, and the arguments of ``chat`` that bring it about."""
+        _dispatcher.event(
+            LLMStructuredPredictStartEvent(
+                output_cls=output_cls, template=prompt, template_args=dict(prompt_args)
+            )
+        )
+        form = Form(output_cls, self.pydantic_program_mode)
+        messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
+        kept = {name: value for name, value in (llm_kwargs or {}).items() if name != "tool_choice"}
+        return form, {"messages": messages, **kept, **form.options}
+
+    def structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """An object of ``output_cls``; the models can write nothing else.
+
+        Args:
+            output_cls: a pydantic class.
+            prompt: what is asked; it stays as it is.
+            llm_kwargs: arguments of the call.
+            prompt_args: what the prompt is filled with.
+
+        Raises:
+            StructuredAnswerError: if the answer was cut off, or validators of the class refuse it.
+            InvalidConstraintError: for a class whose schema cannot be followed.
+        """
+        form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
+        found = form.object(self.chat(**asked))
+        _dispatcher.event(LLMStructuredPredictEndEvent(output=found))
+        return found
+
+    async def astructured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """:meth:`structured_predict` without blocking the event loop."""
+        form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
+        found = form.object(await self.achat(**asked))
+        _dispatcher.event(LLMStructuredPredictEndEvent(output=found))
+        return found
+
+    def stream_structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Model | FlexibleModel, None, None]:
+        """:meth:`structured_predict`, with what there is of the object so far.
+
+        What comes before the last may be of a class with the same fields, all of them optional.
+        """
+        form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
+        responses = self.stream_chat(**asked)
+        shown: Model | FlexibleModel | None = None
+        for last in responses:
+            found = form.partial(last)
+            if found is not None:
+                shown = found
+                _dispatcher.event(LLMStructuredPredictInProgressEvent(output=found))
+                yield found
+        found = form.object(last)
+        _dispatcher.event(LLMStructuredPredictEndEvent(output=found))
+        if found != shown:
+            yield found
+
+    async def astream_structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Model | FlexibleModel, None]:
+        """:meth:`stream_structured_predict` without blocking the event loop."""
+        form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
+        responses = await self.astream_chat(**asked)
+
+        async def objects() -> AsyncGenerator[Model | FlexibleModel, None]:
+            shown: Model | FlexibleModel | None = None
+            async with aclosing(responses):
+                async for last in responses:
+                    found = form.partial(last)
+                    if found is not None:
+                        shown = found
+                        _dispatcher.event(LLMStructuredPredictInProgressEvent(output=found))
+                        yield found
+            found = form.object(last)
+            _dispatcher.event(LLMStructuredPredictEndEvent(output=found))
+            if found != shown:
+                yield found
+
+        return objects()
+
+
+def _called(
+    response: ChatResponse, outputs: Sequence[ToolOutput], error_on_tool_error: bool
+) -> AgentChatResponse:
+    """What tools said, as the answer."""
+    said = "\n\n".join(output.content for output in outputs)
+    if error_on_tool_error and any(output.is_error for output in outputs):
+        raise ToolCallError(said)
+    text = said if outputs else response.message.content or ""
+    return AgentChatResponse(response=text, sources=list(outputs))
