@@ -15,10 +15,11 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from specfuse_core import Round, Segment, Usage
+from specfuse_core import Segment, Usage
+from specfuse_core.trace import answer_summary, round_summary
 from specfuse_core.types import FinishReason
 
-__all__ = ["PROVIDER", "Chunks", "Detail", "round_record"]
+__all__ = ["PROVIDER", "Chunks", "Detail"]
 
 PROVIDER = "specfuse"
 Detail = Literal["off", "summary", "rounds"]
@@ -75,7 +76,7 @@ class Chunks:
         if self._detail != "rounds" or played is None or played.index <= self._told:
             return {}
         self._told = played.index
-        return {"specfuse_rounds": [round_record(played)]}
+        return {"specfuse_rounds": [round_summary(played)]}
 
     def _call(self, segment: Segment) -> list[ChatGenerationChunk]:
         delta = segment.call
@@ -110,7 +111,7 @@ class Chunks:
         last.message.response_metadata["finish_reason"] = reason
         last.generation_info = {"finish_reason": reason}
         if self._detail != "off":
-            last.message.response_metadata["specfuse"] = _summary(finish, usage)
+            last.message.response_metadata["specfuse"] = answer_summary(finish, usage)
         return [*cut, last]
 
     def _chunk(self, text: str, extra: dict[str, Any], **fields: Any) -> ChatGenerationChunk:
@@ -119,45 +120,3 @@ class Chunks:
             content=text, additional_kwargs=extra, response_metadata=metadata, **fields
         )
         return ChatGenerationChunk(message=message)
-
-
-def round_record(played: Round) -> dict[str, Any]:
-    """A round as plain values; ``round`` counts from 1."""
-    names = played.drafters
-    return {
-        # Not "index": lists whose items share one are merged by it.
-        "round": played.index,
-        "model": played.author,
-        "chars": len(played.candidate.text),
-        "votes": dict(zip(names, played.votes, strict=True)),
-        "scores": {
-            name: dict(zip(names, row, strict=True))
-            for name, row in zip(played.verifiers, played.scores, strict=True)
-        },
-        "weights": dict(zip(played.verifiers, played.weights, strict=True)),
-        "exited": list(played.exited),
-    }
-
-
-def _summary(finish: FinishReason, usage: Usage) -> dict[str, Any]:
-    """What the ensemble did and spent for one answer."""
-    return {
-        "finish_reason": finish,
-        "seed": usage.seed,
-        "rounds": max((model.rounds for model in usage.models), default=0),
-        "models_per_round": usage.models_per_round,
-        "models": {
-            model.name: {
-                "rounds": model.rounds,
-                "segments": model.segments,
-                "characters": model.characters,
-                "exited": model.exited,
-                "prompt_tokens": model.cost.prompt_tokens,
-                "drafted_tokens": model.cost.drafted_tokens,
-                "verified_tokens": model.cost.verified_tokens,
-                "forward_passes": model.cost.forward_passes,
-                "seconds": model.seconds,
-            }
-            for model in usage.models
-        },
-    }

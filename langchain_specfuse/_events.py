@@ -13,8 +13,8 @@ from typing import Any
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
-from langchain_specfuse._chunks import round_record
 from specfuse_core import Segment
+from specfuse_core.trace import round_summary
 
 __all__ = ["EVENT", "Rounds"]
 
@@ -46,7 +46,7 @@ class Rounds:
         self._told = played.index
         if get_callback_manager_for_config(ensure_config()).parent_run_id is None:
             return None
-        record = {**round_record(played), "text": played.candidate.text}
+        record = {**round_summary(played), "text": played.candidate.text}
         write = _graph_writer()
         if write is not None:
             write({"type": EVENT, **record})

@@ -1,6 +1,7 @@
-"""What LangChain binds to a model -> the engine's tools, tool choice and constraint.
+"""What LangChain binds to a model -> the engine's tools.
 
-This module knows the forms that agents and providers use; it knows nothing of messages.
+This module knows the forms that agents use; those of providers are in ``providers`` of the core. It
+knows nothing of messages.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from typing import Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from specfuse_core import JsonObject, JsonSchema, Tool
-from specfuse_core.constraints import Constraint
-from specfuse_core.errors import InvalidConstraintError, InvalidOptionError, InvalidToolError
-from specfuse_core.tools import check_tools
+from specfuse_core import Tool
+from specfuse_core.errors import InvalidToolError
+from specfuse_core.providers import choice_of, closed, constraint_of
 
-__all__ = ["choice_of", "constraint_of", "described", "tools_of"]
+__all__ = ["choice_of", "closed", "constraint_of", "described", "tools_of"]
 
 
 def described(tools: Sequence[Any], *, strict: bool | None = None) -> list[dict[str, Any]]:
@@ -55,103 +55,3 @@ def tools_of(forms: Sequence[Any]) -> tuple[Tool, ...]:
         Tool.of(form if isinstance(form, Tool | Mapping) else _described(form, None))
         for form in forms
     )
-
-
-def choice_of(choice: Any, tools: Sequence[Tool]) -> str:
-    """The engine's tool choice, from all the forms that LangChain and the providers know.
-
-    Args:
-        choice: a word (``auto``, ``none``, ``any``, ``required``), a tool's name, True (a call),
-            False (none), OpenAI's or Anthropic's mapping, or None (``auto``).
-        tools: what there is to choose from.
-
-    Raises:
-        InvalidOptionError: for another form.
-        UnknownToolError: for a name that no tool has.
-    """
-    if isinstance(choice, Mapping):
-        function = choice.get("function")
-        named = function.get("name") if isinstance(function, Mapping) else choice.get("name")
-        choice = named or choice.get("type")
-        if not choice:
-            raise InvalidOptionError(
-                "tool_choice names no tool; write 'any', a tool's name, or "
-                '{"type": "function", "function": {"name": ...}}.'
-            )
-    word = {None: "auto", True: "required", False: "none", "any": "required"}.get(choice, choice)
-    if not isinstance(word, str):
-        raise InvalidOptionError(
-            f"tool_choice is a word, a tool's name, a mapping or a bool, got {choice!r}."
-        )
-    # Two of one name are refused when they are used.
-    check_tools(list({tool.name: tool for tool in tools}.values()), word)
-    return word
-
-
-def constraint_of(response_format: Any) -> Constraint | None:
-    """What ``response_format`` asks of the answer.
-
-    Args:
-        response_format: OpenAI's mapping (``json_schema``, ``json_object`` or ``text``), or None.
-
-    Raises:
-        InvalidConstraintError: for anything else.
-    """
-    if response_format is None:
-        return None
-    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return JsonObject()
-    if kind == "json_schema":
-        inner = response_format.get("json_schema")
-        schema = inner.get("schema") if isinstance(inner, Mapping) else response_format["schema"]
-        if isinstance(schema, Mapping):
-            return JsonSchema(closed(schema))
-    raise InvalidConstraintError(
-        'response_format is {"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, '
-        f'{{"type": "json_object"}} or {{"type": "text"}}, got {response_format!r}.'
-    )
-
-
-#: Keywords that may speak of further properties of the same object.
-_JOINT = {"allOf", "anyOf", "oneOf", "if", "$ref", "$dynamicRef", "not", "patternProperties"}
-_INNER = ("properties", "$defs", "definitions")
-
-
-def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """``schema``, with no properties but those it names where it leaves that open.
-
-    What is valid under it is valid under ``schema``. An object that is left open invites models
-    to write on and on.
-    """
-    if _mentions(schema, "allOf"):
-        # An object that is put together from several: closing one part would exclude the others.
-        return dict(schema)
-    whole: dict[str, Any] = _closed(schema)
-    return whole
-
-
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    inner: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in _INNER and isinstance(value, Mapping):
-            inner[key] = {name: _closed(each) for name, each in value.items()}
-        elif key in ("items", "prefixItems", "anyOf", "oneOf"):
-            inner[key] = _closed(value)
-        else:
-            inner[key] = value
-    if "properties" in inner and not _JOINT & set(inner):
-        inner.setdefault("additionalProperties", False)
-    return inner
-
-
-def _mentions(schema: Any, keyword: str) -> bool:
-    if isinstance(schema, Mapping):
-        return keyword in schema or any(_mentions(value, keyword) for value in schema.values())
-    return isinstance(schema, list) and any(_mentions(value, keyword) for value in schema)

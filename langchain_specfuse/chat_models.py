@@ -28,11 +28,11 @@ from langchain_specfuse._chunks import Chunks
 from langchain_specfuse._ensemble import Ensemble
 from langchain_specfuse._events import Rounds
 from langchain_specfuse._messages import turns_of
-from langchain_specfuse._options import check_call, request_options
 from langchain_specfuse._structured import CALLED, JSON, Method, parser_of, schema_of
 from langchain_specfuse._tools import choice_of, described, tools_of
 from langchain_specfuse.errors import both_names
 from specfuse_core import FusionEngine
+from specfuse_core.arguments import check_call, request_options
 from specfuse_core.deadline import Deadline
 from specfuse_core.errors import InvalidOptionError
 
@@ -58,21 +58,21 @@ class ChatSpecFuse(Ensemble):
         Raises:
             UnknownModelError: for a name that none has.
         """
-        fields = {field: getattr(self, field) for field in self.model_fields_set}
-        alone = self._base().subset([name])
-        dropped = ("models", "drafters", "verifiers", "parallel", "profile")
-        kept = {field: value for field, value in fields.items() if field not in dropped}
-        return type(self)(**{**kept, "engine": alone})
+        fields = self._alone(name)
+        fields.pop("profile", None)  # that of all of them
+        return type(self)(**fields)
 
     def _asked(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, call: builtins.dict[str, Any]
     ) -> tuple[FusionEngine, builtins.dict[str, Any], Deadline, Chunks]:
         """What one call needs: the engine, its request, its time, and the form of its answer."""
-        check_call(call)
+        # What core passes through to the model for its own use is ignored.
+        check_call(type(self).__name__, call, ignored=("stream", "strict"))
         values = self._values(call)
         engine = self._fusion(call)
         deadline = Deadline(values["timeout"])
-        options = request_options(values, stop if stop is not None else self.stop)
+        tools = tools_of(values.get("tools") or ())
+        options = request_options(values, stop if stop is not None else self.stop, tools)
         options |= {"conversation": turns_of(messages), "cancel": deadline}
         return engine, options, deadline, Chunks(",".join(engine.models), self.fusion_metadata)
 

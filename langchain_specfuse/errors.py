@@ -5,11 +5,11 @@ Middleware, retries and fallbacks know LangChain's and Python's names; ours stay
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from langchain_core.exceptions import ContextOverflowError
 
+from specfuse_core.aliases import renamed
 from specfuse_core.errors import AnswerTimeoutError, PromptTooLongError
 
 __all__ = ["ChatTimeoutError", "PromptOverflowError", "both_names"]
@@ -23,12 +23,6 @@ class ChatTimeoutError(AnswerTimeoutError, TimeoutError):
     """The answer took longer than ``timeout``; also a ``TimeoutError``, for retries."""
 
 
-@contextmanager
-def both_names() -> Iterator[None]:
+def both_names() -> AbstractContextManager[None]:
     """Raise what the engine raises, under both names where there are two."""
-    try:
-        yield
-    except PromptTooLongError as error:
-        raise PromptOverflowError(str(error)) from error
-    except AnswerTimeoutError as error:
-        raise ChatTimeoutError(str(error)) from error
+    return renamed({PromptTooLongError: PromptOverflowError, AnswerTimeoutError: ChatTimeoutError})

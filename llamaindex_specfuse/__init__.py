@@ -1,6 +1,13 @@
-"""specfuse as a LlamaIndex LLM.
+"""specfuse as a LlamaIndex LLM."""
 
-This package will hold ``SpecFuseLLM``; until then it exports nothing.
-"""
+from llamaindex_specfuse.base import SpecFuseLLM
+from llamaindex_specfuse.events import FusionRoundEvent, FusionTraceHandler, capture
+from llamaindex_specfuse.tokenizer import ConservativeTokenizer
 
-__all__: list[str] = []
+__all__ = [
+    "ConservativeTokenizer",
+    "FusionRoundEvent",
+    "FusionTraceHandler",
+    "SpecFuseLLM",
+    "capture",
+]

@@ -46,12 +46,37 @@ from specfuse_core.types import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["FusionEngine"]
+__all__ = ["FusionEngine", "pulled"]
 
 
 def _load_each(backends: Sequence[Backend]) -> None:
     for backend in backends:
         backend.load()
+
+
+async def pulled(segments: Generator[Segment, None, None]) -> AsyncGenerator[Segment, None]:
+    """A stream that is open already, one thread job per segment, each when it is asked for.
+
+    A consumer that is cancelled, or that closes the iterator, closes ``segments``: at once, or when
+    the round that runs is over.
+    """
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    job: asyncio.Future[Segment | None] | None = None
+    try:
+        while True:
+            # A future, not a task: a loop that shuts down cancels all tasks, and would then
+            # call the round ended while its thread still runs.
+            job = loop.run_in_executor(None, lambda: context.run(next, segments, None))
+            segment = await asyncio.shield(job)
+            if segment is None:
+                return
+            yield segment
+    finally:
+        if job is None or job.done():
+            segments.close()
+        else:
+            # A running generator cannot be closed: its round ends first.
+            job.add_done_callback(lambda _: segments.close())
 
 
 class FusionEngine:
@@ -272,23 +297,9 @@ class FusionEngine:
         round.
         """
         segments = await asyncio.to_thread(self.stream, conversation, cancel=cancel, **options)
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        job: asyncio.Future[Segment | None] | None = None
-        try:
-            while True:
-                # A future, not a task: a loop that shuts down cancels all tasks, and would then
-                # call the round ended while its thread still runs.
-                job = loop.run_in_executor(None, lambda: context.run(next, segments, None))
-                segment = await asyncio.shield(job)
-                if segment is None:
-                    return
+        async with contextlib.aclosing(pulled(segments)) as pieces:
+            async for segment in pieces:
                 yield segment
-        finally:
-            if job is None or job.done():
-                segments.close()
-            else:
-                # A running generator cannot be closed: its round ends first.
-                job.add_done_callback(lambda _: segments.close())
 
     async def agenerate(
         self,

@@ -1,4 +1,4 @@
-"""A run as data: JSON lines while it goes, rows for tables when it is done.
+"""A run as data: JSON lines while it goes, rows for tables when it is done, summaries in between.
 
 This module knows nothing of terminals; it turns segments into plain values.
 """
@@ -11,9 +11,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from specfuse_core.fusion import FusionEngine
-from specfuse_core.types import Generation, Request, Round, Segment, Usage
+from specfuse_core.types import FinishReason, Generation, Request, Round, Segment, Usage
 
-__all__ = ["CandidateRow", "ModelRow", "candidate_rows", "json_lines", "model_rows", "records"]
+__all__ = [
+    "CandidateRow",
+    "ModelRow",
+    "answer_summary",
+    "candidate_rows",
+    "json_lines",
+    "model_rows",
+    "records",
+    "round_summary",
+]
 
 Record = dict[str, Any]
 
@@ -133,6 +142,48 @@ def _round_record(played: Round, segment: Segment) -> Record:
 
 def _usage_record(usage: Usage) -> Record:
     return asdict(usage) | {"models_per_round": usage.models_per_round}
+
+
+def round_summary(played: Round) -> Record:
+    """A round as plain values; ``round`` counts from 1."""
+    names = played.drafters
+    return {
+        # Not "index": lists whose items share one are merged by it.
+        "round": played.index,
+        "model": played.author,
+        "chars": len(played.candidate.text),
+        "votes": dict(zip(names, played.votes, strict=True)),
+        "scores": {
+            name: dict(zip(names, row, strict=True))
+            for name, row in zip(played.verifiers, played.scores, strict=True)
+        },
+        "weights": dict(zip(played.verifiers, played.weights, strict=True)),
+        "exited": list(played.exited),
+    }
+
+
+def answer_summary(finish: FinishReason, usage: Usage) -> Record:
+    """What the ensemble did and spent for one answer."""
+    return {
+        "finish_reason": finish,
+        "seed": usage.seed,
+        "rounds": max((model.rounds for model in usage.models), default=0),
+        "models_per_round": usage.models_per_round,
+        "models": {
+            model.name: {
+                "rounds": model.rounds,
+                "segments": model.segments,
+                "characters": model.characters,
+                "exited": model.exited,
+                "prompt_tokens": model.cost.prompt_tokens,
+                "drafted_tokens": model.cost.drafted_tokens,
+                "verified_tokens": model.cost.verified_tokens,
+                "forward_passes": model.cost.forward_passes,
+                "seconds": model.seconds,
+            }
+            for model in usage.models
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)

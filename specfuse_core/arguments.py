@@ -1,41 +1,41 @@
-"""What a user sets on a chat model or passes to a call -> the engine's knobs and request options.
+"""What a user sets on a framework's model or passes to a call -> knobs and request options.
 
-Names that nobody knows are refused with the nearest one; this module runs nothing.
+Names that nobody knows are refused with the nearest one; this module runs nothing, and knows no
+framework.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from langchain_specfuse._tools import choice_of, constraint_of, tools_of
-from specfuse_core import FusionConfig, SamplingParams
-from specfuse_core.config import unknown_option
+from specfuse_core.config import FusionConfig, SamplingParams, unknown_option
+from specfuse_core.providers import choice_of, constraint_of
+from specfuse_core.tools import Tool
 
 __all__ = ["KNOBS", "SAMPLING", "check_call", "check_fields", "given", "request_options"]
 
-#: Fields of the chat model that are the engine's knobs, and those that say how drafts are drawn.
+#: Names of the engine's knobs, and of the options that say how drafts are drawn.
 KNOBS = tuple(FusionConfig.model_fields)
 SAMPLING = tuple(SamplingParams.model_fields)
 
 #: What applications pass to hosted models; it means nothing here, and harms nothing.
 _HOSTED = {"api_key", "max_retries"}
-#: What a call may be told beside the fields of the chat model.
+#: What a call may be told beside the fields of the model.
 _CALL = (
     "constraint",
     "max_tokens",
     "model",
     "parallel_tool_calls",
     "response_format",
+    "stop",
     "timeout",
     "tool_choice",
     "tools",
 )
-#: What core passes through to the model for its own use.
-_CORE = {"stream", "strict"}
 
 
-def check_fields(data: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+def check_fields(owner: str, data: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
     """``data`` without what only hosted models need.
 
     Raises:
@@ -44,20 +44,25 @@ def check_fields(data: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any
     names = list(known)
     for name in data:
         if name not in names and name not in _HOSTED:
-            raise unknown_option("ChatSpecFuse", name, names)
+            raise unknown_option(owner, name, names)
     return {name: value for name, value in data.items() if name not in _HOSTED}
 
 
-def check_call(options: Mapping[str, Any]) -> None:
+def check_call(owner: str, options: Mapping[str, Any], ignored: Collection[str] = ()) -> None:
     """Refuse an argument of a call that nobody knows.
+
+    Args:
+        owner: what was called.
+        options: its arguments.
+        ignored: names that the framework passes through for its own use.
 
     Raises:
         UnknownOptionError: naming the nearest known one.
     """
     known = sorted({*_CALL, *KNOBS, *SAMPLING})
     for name in options:
-        if name not in known and name not in _CORE | _HOSTED:
-            raise unknown_option("a call of ChatSpecFuse", name, known)
+        if name not in known and name not in _HOSTED and name not in ignored:
+            raise unknown_option(f"a call of {owner}", name, known)
 
 
 def given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -65,12 +70,15 @@ def given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if values.get(name) is not None}
 
 
-def request_options(values: Mapping[str, Any], stop: Iterable[str] | str | None) -> dict[str, Any]:
+def request_options(
+    values: Mapping[str, Any], stop: Iterable[str] | str | None, tools: Sequence[Tool]
+) -> dict[str, Any]:
     """Options of one request, as ``FusionEngine.stream`` takes them.
 
     Args:
-        values: fields of the chat model, replaced by what the call says.
+        values: fields of the model, replaced by what the call says.
         stop: strings that end the answer.
+        tools: what the answer may call.
     """
     options = given(values, SAMPLING)
     if values.get("max_tokens") is not None:
@@ -80,10 +88,9 @@ def request_options(values: Mapping[str, Any], stop: Iterable[str] | str | None)
     constraint = values.get("constraint") or constraint_of(values.get("response_format"))
     if constraint is not None:
         options["constraint"] = constraint
-    tools = tools_of(values.get("tools") or ())
     choice = choice_of(values.get("tool_choice"), tools)
     if tools:
-        options |= {"tools": tools, "tool_choice": choice}
+        options |= {"tools": tuple(tools), "tool_choice": choice}
         if values.get("parallel_tool_calls") is not None:
             options["parallel_tool_calls"] = bool(values["parallel_tool_calls"])
     return options

@@ -1,0 +1,124 @@
+"""The engine's segments -> LlamaIndex's responses.
+
+A response holds all that was said so far and, as its delta, what is new. What the fusion did is in
+``raw``, which nothing prints into a later prompt. The last response of a stream adds no text: it
+has the whole account, and the usage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+
+from specfuse_core import Segment, ToolCall, Usage
+from specfuse_core.trace import answer_summary
+from specfuse_core.types import FinishReason
+
+__all__ = ["Answer", "as_completion", "whole"]
+
+
+class Answer:
+    """One answer, as it grows.
+
+    Args:
+        request_id: what its events and responses are joined by.
+        model_name: names of the base models.
+    """
+
+    def __init__(self, request_id: str, model_name: str) -> None:
+        self._request = {"request_id": request_id, "model": model_name}
+        self._text = ""
+        self._thought = ""
+        self._calls: list[ToolCall] = []
+        self._segments: list[dict[str, Any]] = []
+
+    def feed(self, segment: Segment) -> Iterator[ChatResponse]:
+        """The responses of one segment; none for a round of which nothing can be shown yet."""
+        called = segment.call.call if segment.call else None
+        if called is not None:
+            self._calls.append(called)
+        if segment.text or called is not None:
+            told: dict[str, Any] = {
+                "model": segment.author,
+                "text": segment.text,
+                "channel": segment.channel,
+            }
+            if segment.round is not None:
+                told["round"] = segment.round.index
+            self._segments.append(told)
+            raw = {"specfuse": {**self._request, "segment": told}}
+            if segment.channel == "text":
+                self._text += segment.text
+                yield self._response(segment.text, raw)
+            elif segment.channel == "reasoning":
+                self._thought += segment.text
+                yield self._response("", raw, thinking_delta=segment.text)
+            elif called is not None:
+                yield self._response("", raw)
+        if segment.finish_reason is not None and segment.usage is not None:
+            yield self._response("", self._account(segment.finish_reason, segment.usage))
+
+    def _account(self, finish: FinishReason, usage: Usage) -> dict[str, Any]:
+        summary = {**self._request, **answer_summary(finish, usage), "segments": self._segments}
+        return {
+            "specfuse": summary,
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            },
+        }
+
+    def _response(self, delta: str, raw: dict[str, Any], **extra: Any) -> ChatResponse:
+        return ChatResponse(message=self._message(), delta=delta, raw=raw, additional_kwargs=extra)
+
+    def _message(self) -> ChatMessage:
+        blocks: list[Any] = []
+        if self._thought:
+            blocks.append(ThinkingBlock(content=self._thought))
+        if self._text or not self._calls:
+            blocks.append(TextBlock(text=self._text))
+        blocks += [
+            ToolCallBlock(
+                tool_call_id=call.id, tool_name=call.name, tool_kwargs=dict(call.arguments)
+            )
+            for call in self._calls
+        ]
+        # The core's programs look for calls here, and nowhere else (program/utils.py).
+        extra = {"tool_calls": [_openai(call) for call in self._calls]} if self._calls else {}
+        return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
+
+
+def _openai(call: ToolCall) -> dict[str, Any]:
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def whole(response: ChatResponse) -> ChatResponse:
+    """The last response of a stream as that of a blocking call."""
+    return response.model_copy(update={"delta": None})
+
+
+def as_completion(response: ChatResponse) -> CompletionResponse:
+    """A response to a prompt instead of messages; calls and thinking are not part of its text."""
+    return CompletionResponse(
+        text=response.message.content or "",
+        delta=response.delta,
+        raw=response.raw,
+        additional_kwargs=response.additional_kwargs,
+    )

@@ -1,0 +1,55 @@
+"""Errors of the LlamaIndex side, and those of the engine that Python has a name for too.
+
+None derives from ValueError or TypeError: LlamaIndex's response synthesizers take both for an
+answer that could not be parsed, and say "Empty Response".
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from specfuse_core.aliases import renamed
+from specfuse_core.errors import AnswerTimeoutError, FusionError, GenerationError
+
+__all__ = [
+    "LLMTimeoutError",
+    "ModelFailedError",
+    "NotPicklableError",
+    "StructuredAnswerError",
+    "ToolCallError",
+    "surfacing",
+]
+
+
+class LLMTimeoutError(AnswerTimeoutError, TimeoutError):
+    """The answer took longer than ``timeout``; also a ``TimeoutError``, for retries."""
+
+
+class ModelFailedError(GenerationError):
+    """A base model raised a ValueError or TypeError while it ran; that is the cause."""
+
+
+class StructuredAnswerError(GenerationError):
+    """The answer is no whole object of the class that was asked for."""
+
+
+class ToolCallError(GenerationError):
+    """No tool was called where a call was needed, or a tool failed where none may."""
+
+
+class NotPicklableError(FusionError, pickle.PicklingError):
+    """A model in memory cannot be sent to another process."""
+
+
+@contextmanager
+def surfacing() -> Iterator[None]:
+    """Raise what happens within so that no part of LlamaIndex takes it for something else."""
+    try:
+        with renamed({AnswerTimeoutError: LLMTimeoutError}):
+            yield
+    except (ValueError, TypeError) as error:
+        raise ModelFailedError(
+            f"a base model failed with {type(error).__name__}: {error}; its traceback is above."
+        ) from error
