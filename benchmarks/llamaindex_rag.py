@@ -42,7 +42,6 @@ from benchmarks.corpus import COMPOSITE, SINGLE, Corpus, draw_corpus
 from benchmarks.hashed_words import HashedWords
 from benchmarks.intervals import Interval, paired, wilson
 from llamaindex_specfuse import SpecFuseLLM
-from specfuse_core import FusionConfig, FusionEngine
 from specfuse_core.bundled import bundled_models
 from training.sample import is_right
 from training.splits import Split
@@ -163,13 +162,8 @@ def model_of(row: str) -> LLM:
     """The model that answers in a row: a method, a bundled model, or one in HuggingFaceLLM."""
     if row.startswith(HUGGINGFACE):
         return _huggingface(row.removeprefix(f"{HUGGINGFACE} "))
-    engine = FusionEngine.bundled()
-    if row in METHODS:
-        engine = engine.with_config(FusionConfig(method=row))
-    else:
-        engine = engine.subset([row])
-    llm: LLM = SpecFuseLLM(engine=engine, max_tokens=MAX_TOKENS)
-    return llm
+    llm = SpecFuseLLM(method=row if row in METHODS else None, max_tokens=MAX_TOKENS)
+    return llm if row in METHODS else llm.as_single(row)
 
 
 def _huggingface(name: str) -> LLM:
