@@ -26,23 +26,30 @@ MOST_FACTS = 3  # in a document
 _COUNTED = 12  # kinds of things that are counted in a corpus
 
 
+Told = tuple[Fact, str]  # a fact, and how a document states it
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A few sentences on one subject, which no other document is about."""
 
     subject: str
     facts: tuple[Fact, ...]
-    text: str
+    statements: tuple[str, ...]  # one for each fact
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.statements)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, its one right answer, and the subjects of the documents that hold it."""
+    """What is asked, its one right answer, and the statements that hold it, of a document each."""
 
     kind: str
     text: str
     answer: str
-    subjects: tuple[str, ...]
+    statements: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,14 @@ def draw_corpus(split: Split, seed: int, *, documents: int, single: int, composi
     """
     rng = random.Random(f"corpus:{split}:{seed}")
     written = tuple(_documents(rng, split, documents))
-    facts = [fact for document in written for fact in document.facts]
+    told = [
+        (fact, statement)
+        for document in written
+        for fact, statement in zip(document.facts, document.statements, strict=True)
+    ]
     asked = (
-        *_some(rng, [list(_singles(rng, split, facts))], single),
-        *_some(rng, _composites(rng, split, facts), composite),
+        *_some(rng, [list(_singles(rng, split, told))], single),
+        *_some(rng, _composites(rng, split, told), composite),
     )
     return Corpus(written, asked)
 
@@ -93,8 +104,7 @@ def _documents(rng: random.Random, split: Split, count: int) -> Iterator[Documen
         told |= keys
         gathered[fact.subject].append(fact)
     for subject, facts in gathered.items():
-        text = " ".join(fact.statement(rng, 0.0) for fact in facts)
-        yield Document(subject, tuple(facts), text)
+        yield Document(subject, tuple(facts), tuple(fact.statement(rng, 0.0) for fact in facts))
 
 
 def _keys(fact: Fact) -> set[tuple[str, ...]]:
@@ -106,29 +116,29 @@ def _keys(fact: Fact) -> set[tuple[str, ...]]:
     return keys
 
 
-def _singles(rng: random.Random, split: Split, facts: Sequence[Fact]) -> Iterator[Question]:
-    for fact in facts:
+def _singles(rng: random.Random, split: Split, told: Sequence[Told]) -> Iterator[Question]:
+    for fact, statement in told:
         for phrasings in (fact.relation.ask_value, fact.relation.ask_subject):
             if phrasings is not None:
                 text = fact.fill(phrasings.pick(rng, split))
-                yield Question(SINGLE, text, fact.sentence(), (fact.subject,))
+                yield Question(SINGLE, text, fact.sentence(), (statement,))
 
 
-def _composites(rng: random.Random, split: Split, facts: Sequence[Fact]) -> list[list[Question]]:
+def _composites(rng: random.Random, split: Split, told: Sequence[Told]) -> list[list[Question]]:
     """Sums of two facts, which stand in different documents; a list for each relation."""
     kinds = []
     for relation in RELATIONS:
         forms = [form for form in FORMS.get(relation.name, ()) if _sums_two(form)]
         if not forms:
             continue
-        summands = [fact for fact in facts if fact.relation is relation]
+        summands = [each for each in told if each[0].relation is relation]
         # Shuffled, else the earlier document would always be named first.
         pairs = combinations(rng.sample(summands, len(summands)), 2)
         kinds.append(
             [
-                _composite(rng, split, rng.choice(forms), pair)
-                for pair in pairs
-                if pair[0].thing == pair[1].thing and pair[0].subject != pair[1].subject
+                _composite(rng, split, rng.choice(forms), first, second)
+                for first, second in pairs
+                if first[0].thing == second[0].thing and first[0].subject != second[0].subject
             ]
         )
     return kinds
@@ -138,9 +148,9 @@ def _sums_two(form: Form) -> bool:
     return form.signs == ("+",) and not form.given
 
 
-def _composite(rng: random.Random, split: Split, form: Form, pair: tuple[Fact, Fact]) -> Question:
-    first, second = pair
-    text = form.phrasings.pick(rng, split).format(t=first.thing, a=first.subject, b=second.subject)
-    working = work(rng, ALL, [first.number, second.number], form.signs)
-    answer = f"{first.sentence()} {second.sentence()} {working}"
-    return Question(COMPOSITE, text, answer, (first.subject, second.subject))
+def _composite(rng: random.Random, split: Split, form: Form, first: Told, second: Told) -> Question:
+    (one, _), (other, _) = first, second
+    text = form.phrasings.pick(rng, split).format(t=one.thing, a=one.subject, b=other.subject)
+    working = work(rng, ALL, [one.number, other.number], form.signs)
+    answer = f"{one.sentence()} {other.sentence()} {working}"
+    return Question(COMPOSITE, text, answer, (first[1], second[1]))

@@ -13,7 +13,7 @@ models through ``SpecFuseLLM``, fused by either method and each alone, and the b
 (``pip install llama-index-llms-huggingface``). Which is best is decided on the very questions of
 the run, which favours it. Everything is greedy.
 
-Accuracies have 95 % Wilson intervals. Beside them stands how often all needed documents were
+Accuracies have 95 % Wilson intervals. Beside them stands how often all that is needed was
 retrieved, which bounds every row. The last line is one JSON object.
 """
 
@@ -27,7 +27,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +34,14 @@ import torch
 from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.base.response.schema import Response
 from llama_index.core.llms import LLM
-from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.node_parser import SentenceSplitter, SentenceWindowNodeParser
 from llama_index.core.response_synthesizers import ResponseMode
 
 from benchmarks.corpus import COMPOSITE, SINGLE, Corpus, draw_corpus
 from benchmarks.hashed_words import HashedWords
+from benchmarks.huggingface_llm import MISSING, MODELS, has_huggingface, huggingface
 from benchmarks.intervals import Interval, paired, wilson
 from llamaindex_specfuse import SpecFuseLLM
-from specfuse_core.bundled import bundled_models
 from training.sample import is_right
 from training.splits import Split
 
@@ -52,7 +51,6 @@ _DESCRIPTION = __doc__.splitlines()[0]
 METHODS = ("specem", "specfuse")
 HUGGINGFACE = "HuggingFaceLLM"
 MAX_TOKENS = 160
-MODELS = {path.name: path for path in bundled_models()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,8 @@ class Setting:
         documents: in a corpus.
         single: questions of a corpus that one document answers.
         composite: questions of a corpus that two documents and a sum answer.
-        top_k: documents retrieved for a question.
+        nodes: what is embedded and retrieved, whole ``documents`` or single ``sentences``.
+        top_k: nodes retrieved for a question.
         mode: of the response synthesizer.
         file_names: whether each document has its file's name as metadata, which the models see.
     """
@@ -73,6 +72,7 @@ class Setting:
     documents: int = 300
     single: int = 100
     composite: int = 50
+    nodes: str = "documents"
     top_k: int = 3
     mode: str = ResponseMode.COMPACT.value
     file_names: bool = False
@@ -99,7 +99,7 @@ class Answer:
         expected: the true answer.
         text: the one that was given.
         right: whether they come down to the same.
-        found: whether all documents that the answer needs were retrieved.
+        found: whether all statements that the answer needs were retrieved.
     """
 
     row: str
@@ -112,30 +112,33 @@ class Answer:
     found: bool
 
 
-def index_of(corpus: Corpus, *, file_names: bool = False) -> VectorStoreIndex:
-    """A vector store over the documents; each is a node of its own."""
+def index_of(corpus: Corpus, setting: Setting) -> VectorStoreIndex:
+    """A vector store over the documents."""
     documents = [
         Document(
             text=document.text,
             id_=document.subject,
-            metadata={"file_name": f"{document.subject}.txt"} if file_names else {},
+            metadata={"file_name": f"{document.subject}.txt"} if setting.file_names else {},
             excluded_embed_metadata_keys=["file_name"],
         )
         for document in corpus.documents
     ]
-    # Equally similar nodes are ranked by their ids, which are random unless given.
-    splitter = SentenceSplitter(id_func=lambda place, document: f"{document.node_id}-{place}")
+    parser: Any = {
+        "documents": SentenceSplitter,
+        "sentences": SentenceWindowNodeParser,
+    }[setting.nodes]
     return VectorStoreIndex.from_documents(
         documents,
         embed_model=HashedWords.of(document.text for document in corpus.documents),
-        transformations=[splitter],
+        # Equally similar nodes are ranked by their ids, which are random unless given.
+        transformations=[parser(id_func=lambda place, whole: f"{whole.node_id}-{place}")],
     )
 
 
 def ask(row: str, llm: LLM, setting: Setting, seed: int) -> Iterator[Answer]:
     """Have ``llm`` answer the questions over the corpus of ``seed``."""
     corpus = setting.corpus(seed)
-    engine = index_of(corpus, file_names=setting.file_names).as_query_engine(
+    engine = index_of(corpus, setting).as_query_engine(
         llm=llm,
         similarity_top_k=setting.top_k,
         response_mode=ResponseMode(setting.mode),
@@ -145,7 +148,7 @@ def ask(row: str, llm: LLM, setting: Setting, seed: int) -> Iterator[Answer]:
         if not isinstance(response, Response):
             raise TypeError(f"a query engine that does not stream gave {type(response).__name__}.")
         text = response.response or ""
-        retrieved = {node.node.ref_doc_id for node in response.source_nodes}
+        retrieved = "\n".join(node.node.get_content() for node in response.source_nodes)
         yield Answer(
             row=row,
             kind=question.kind,
@@ -154,42 +157,16 @@ def ask(row: str, llm: LLM, setting: Setting, seed: int) -> Iterator[Answer]:
             expected=question.answer,
             text=text,
             right=is_right(text, question.answer),
-            found=retrieved.issuperset(question.subjects),
+            found=all(statement in retrieved for statement in question.statements),
         )
 
 
 def model_of(row: str) -> LLM:
     """The model that answers in a row: a method, a bundled model, or one in HuggingFaceLLM."""
     if row.startswith(HUGGINGFACE):
-        return _huggingface(row.removeprefix(f"{HUGGINGFACE} "))
+        return huggingface(row.removeprefix(f"{HUGGINGFACE} "), MAX_TOKENS)
     llm = SpecFuseLLM(method=row if row in METHODS else None, max_tokens=MAX_TOKENS)
     return llm if row in METHODS else llm.as_single(row)
-
-
-def _huggingface(name: str) -> LLM:
-    from llama_index.llms.huggingface import HuggingFaceLLM
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    path = str(MODELS[name])
-    model: LLM = HuggingFaceLLM(
-        model=AutoModelForCausalLM.from_pretrained(path),
-        tokenizer=AutoTokenizer.from_pretrained(path),
-        model_name=path,
-        tokenizer_name=path,
-        context_window=2048,
-        max_new_tokens=MAX_TOKENS,
-        generate_kwargs={"do_sample": False},
-        is_chat_model=True,
-    )
-    return model
-
-
-def has_huggingface() -> bool:
-    try:
-        import_module("llama_index.llms.huggingface")
-    except ImportError:
-        return False
-    return True
 
 
 Job = tuple[str, Setting, int]
@@ -244,7 +221,7 @@ def report(answers: Sequence[Answer], against: str | None = None) -> Iterator[st
 
     yield "Exact answers in percent (95 % Wilson interval):\n"
     yield from table(rows, lambda row, kind: _percent(_share(cell(row, kind), lambda a: a.right)))
-    yield "\nQuestions whose documents were all retrieved, in percent:\n"
+    yield "\nQuestions with all that they need retrieved, in percent:\n"
     found = table(rows[:1], lambda row, kind: _percent(_share(cell(row, kind), lambda a: a.found)))
     yield from (line.replace(f"| {rows[0]} ", "| every row ") for line in found)
     yield "\nLowest and highest share of a seed, in percent:\n"
@@ -299,7 +276,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", choices=[*METHODS, *MODELS, *elsewhere])
     parser.add_argument("--split", choices=["test", "validation"], default=usual.split.value)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--top-k", type=int, default=usual.top_k, help="documents retrieved")
+    parser.add_argument("--nodes", choices=["documents", "sentences"], default=usual.nodes)
+    parser.add_argument("--top-k", type=int, default=usual.top_k, help="nodes retrieved")
     modes = [mode.value for mode in ResponseMode]
     parser.add_argument("--mode", choices=modes, default=usual.mode, help="of the synthesizer")
     parser.add_argument("--file-names", action="store_true", help="documents with metadata")
@@ -315,6 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         split=Split(given.split),
         single=usual.single // share,
         composite=usual.composite // share,
+        nodes=given.nodes,
         top_k=given.top_k,
         mode=given.mode,
         file_names=given.file_names,
@@ -340,14 +319,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.answers.write_text("\n".join(lines) + "\n", encoding="utf-8")
     count = (setting.single + setting.composite) * len(seeds)
     print(f"{count} {setting.split} questions, seeds {seeds}, {setting.documents} documents each,")
-    print(f"top_k {setting.top_k}, {setting.mode}, file names {setting.file_names}\n")
+    print(f"{setting.top_k} {setting.nodes} retrieved, mode {setting.mode}", end="")
+    print(", with file names\n" if setting.file_names else "\n")
     for line in report(answers, against):
         print(line)
     if given.rows is None and against is None:
-        print(
-            f"\n{HUGGINGFACE} is left out: it is not installed here. Its row needs"
-            " `pip install llama-index-llms-huggingface`."
-        )
+        print(f"\n{MISSING}")
     print(json.dumps(record(answers)))
 
 
