@@ -141,7 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(label, file=sys.stderr)
         with Limited(partial(_perform, subject), given.seconds) as calls:
             checks = [_CHECKS[name] for name in given.checks or _CHECKS]
-            outcomes[label] = list(measured(calls, checks))
+            outcomes[label] = []
+            for outcome in measured(calls, checks):
+                outcomes[label].append(outcome)
+                print(f"  {outcome.check.name}: {outcome.why or 'passed'}", file=sys.stderr)
     if outcomes:
         for line in report(outcomes):
             print(line)

@@ -73,7 +73,7 @@ class Setting:
     single: int = 100
     composite: int = 50
     nodes: str = "documents"
-    top_k: int = 3
+    top_k: int = 4
     mode: str = ResponseMode.COMPACT.value
     file_names: bool = False
 
