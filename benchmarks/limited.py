@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import textwrap
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -16,6 +17,7 @@ from typing import Any, Self
 __all__ = ["Limited"]
 
 _START_SECONDS = 300.0  # to import what the function needs, on a busy machine
+_LONGEST = 160  # of what is told of an error
 
 
 class Limited:
@@ -108,5 +110,6 @@ def _serve(function: Callable[..., object], connection: Connection) -> None:
 
 
 def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    first = str(error).strip().partition("\n")[0].strip()
+    told = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return textwrap.shorten(told, _LONGEST, placeholder=" ...")
