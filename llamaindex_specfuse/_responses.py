@@ -43,8 +43,11 @@ class Answer:
         self._calls: list[ToolCall] = []
         self._segments: list[dict[str, Any]] = []
 
-    def feed(self, segment: Segment) -> Iterator[ChatResponse]:
+    def feed(self, segment: Segment) -> list[ChatResponse]:
         """The responses of one segment; none for a round of which nothing can be shown yet."""
+        return list(self._responses(segment))
+
+    def _responses(self, segment: Segment) -> Iterator[ChatResponse]:
         called = segment.call.call if segment.call else None
         if called is not None:
             self._calls.append(called)

@@ -7,7 +7,7 @@ structured answers are converted stands in the modules beside it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -93,11 +93,14 @@ class _Run:
     answer: Answer
     watch: RunWatch
 
-    def responses(self, segment: Segment) -> Iterator[ChatResponse]:
+    def responses(self, segment: Segment) -> list[ChatResponse]:
         if segment.finish_reason == "cancelled":
             self.deadline.check()
         self.watch.tell(segment)
-        return self.answer.feed(segment)
+        responses = self.answer.feed(segment)
+        if segment.finish_reason is not None:
+            self.watch.end((responses[-1].raw or {})["specfuse"])
+        return responses
 
     def stream(self) -> Generator[ChatResponse, None, None]:
         with surfacing(), closing(self.segments):
@@ -306,13 +309,14 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
         if isinstance(user_msg, str):
             user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
         messages = [*(chat_history or []), *([user_msg] if user_msg else [])]
-        if not tools:
-            kwargs.pop("tool_choice", None)
-            return {"messages": messages, **kwargs}
         # The core's programs want an object and nothing else, and where they stream them they say
         # tool_choice=None and leave out tool_required (function_program.py).
-        forced = tool_required or ("tool_choice" in kwargs and kwargs["tool_choice"] is None)
-        choice = kwargs.pop("tool_choice", None) or ("required" if forced else "auto")
+        forced = tool_required or kwargs.get("tool_choice", "auto") is None
+        choice = kwargs.pop("tool_choice", None)
+        if not tools:
+            return {"messages": messages, **kwargs}
+        if choice is None:
+            choice = "required" if forced else "auto"
         return {
             "messages": messages,
             "tools": described(tools),

@@ -23,7 +23,7 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 
 from specfuse_core import Segment
-from specfuse_core.trace import answer_summary, round_summary
+from specfuse_core.trace import round_summary
 
 __all__ = [
     "FusionEndEvent",
@@ -76,7 +76,8 @@ class FusionEndEvent(BaseEvent):
 
     Args:
         request_id: of the answer.
-        summary: finish reason, seed, and what each base model did and spent.
+        summary: what the last response has in ``raw["specfuse"]``: who wrote what, the finish
+            reason, the seed, and what each base model did and spent.
     """
 
     request_id: str
@@ -108,8 +109,11 @@ class FusionRun:
 
     @property
     def text(self) -> str:
-        """What won, joined: the answer before any stop string or limit shortened it."""
-        return "".join(event.text for event in self.rounds)
+        """What was said; of an answer that is not complete, what has won so far."""
+        if self.summary is None:
+            return "".join(event.text for event in self.rounds)
+        segments = self.summary["segments"]
+        return "".join(each["text"] for each in segments if each["channel"] == "text")
 
 
 class FusionTrace:
@@ -174,10 +178,11 @@ _captures: ContextVar[tuple[FusionTrace, ...]] = ContextVar("specfuse_captures",
 
 @contextmanager
 def capture() -> Iterator[FusionTrace]:
-    """The trace of all answers that are asked for within, and of no others.
+    """The trace of all answers for which models are called within, and of no others.
 
-    What is started within belongs to it, in tasks and LlamaIndex's threads too: an answer that is
-    streamed on after the block goes on being traced.
+    What is started within belongs to it, in tasks and LlamaIndex's threads too, and an answer that
+    is streamed on after the block goes on being traced. A streaming query engine calls the model
+    only when the first piece is asked for: read its answer within.
     """
     trace = FusionTrace()
     token = _captures.set((*_captures.get(), trace))
@@ -198,7 +203,7 @@ class RunWatch:
         self._told = 0
 
     def tell(self, segment: Segment) -> None:
-        """Dispatch what is new: a round once, and the end."""
+        """Dispatch the segment's round, once."""
         played = segment.round
         if played is not None and played.index > self._told:
             self._told = played.index
@@ -213,9 +218,10 @@ class RunWatch:
                     candidates={name: candidate.text for name, candidate in drafts},
                 )
             )
-        if segment.finish_reason is not None and segment.usage is not None:
-            summary = answer_summary(segment.finish_reason, segment.usage)
-            self._send(FusionEndEvent(**self._where, summary=summary))
+
+    def end(self, summary: dict[str, Any]) -> None:
+        """Dispatch that the answer is complete."""
+        self._send(FusionEndEvent(**self._where, summary=summary))
 
     @property
     def _where(self) -> dict[str, Any]:

@@ -81,6 +81,41 @@ def test_langgraph_keeps_the_thread(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.endswith("8 messages in the thread\n")
 
 
+def test_llamaindex_queries_with_sources_and_authors(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "llamaindex_query_engine.py"), run_name="__main__")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1].endswith("31 + 25 = 56. The answer is 56.")
+    assert "Karen lives in Dublin." in printed
+    left = [line.split(" | ")[0].strip() for line in printed if " | " in line]
+    assert left.count("source") == 6
+    assert {"reader", "reckoner"} < set(left)
+
+
+def test_llamaindex_chat_streams_and_remembers(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "llamaindex_chat.py"), run_name="__main__")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1] == "assistant | The attic has 7 lamps."
+    assert printed[3] == "assistant | Anna lives in Oslo."
+    assert printed[4] == "4 messages in the history"
+
+
+def test_llamaindex_agent_calls_and_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    written = run_example("llamaindex_agent", capsys)
+    assert {"reader", "reckoner", "clerk"} < {who for who, _ in written}
+    assert ("tool", "order_lamps({'quantity': 19}) = {\"price\": 57}") in written
+    assert written[-1] == ("answer", "The price is 57.")
+
+
+def test_llamaindex_structured_answers_are_objects_and_grow(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    written = run_example("llamaindex_structured", capsys)
+    person = "Person(name='Anna', age=31, city='Oslo')"
+    assert written[:2] == [("default", person), ("function", person)]
+    assert len(written) > 4
+    assert written[-1] == ("so far", "{'name': 'Anna', 'age': 31, 'city': 'Oslo'}")
+
+
 def test_what_the_readme_shows_is_what_is_printed() -> None:
     filled = runpy.run_path(str(ROOT / "docs" / "outputs.py"))["filled"]
     assert untimed(filled(README)) == untimed(README), "run: make readme"

@@ -47,7 +47,22 @@ EXPORTS = {
     "specfuse_core.backend": ["Backend", "Session"],
     "langchain_specfuse": ["ChatSpecFuse"],
     "langchain_specfuse.errors": ["ChatTimeoutError", "PromptOverflowError", "both_names"],
-    "llamaindex_specfuse": [],
+    "llamaindex_specfuse": [
+        "ConservativeTokenizer",
+        "FusionRoundEvent",
+        "FusionTraceHandler",
+        "SpecFuseLLM",
+        "capture",
+    ],
+    "llamaindex_specfuse.errors": [
+        "LLMTimeoutError",
+        "ModelFailedError",
+        "NotPicklableError",
+        "StructuredAnswerError",
+        "ToolCallError",
+        "surfacing",
+    ],
+    "llama_index.llms.specfuse": ["SpecFuseLLM"],
 }
 
 

@@ -1,0 +1,36 @@
+"""An agent that reads, reckons, calls a tool and answers from its result, as it happens.
+
+python examples/llamaindex_agent.py
+"""
+
+import asyncio
+
+from llama_index.core.agent.workflow import AgentStream, FunctionAgent, ToolCallResult
+
+from llamaindex_specfuse import SpecFuseLLM
+
+QUESTION = (
+    "The hall has 12 lamps. The attic has 7 lamps. How many lamps are in the hall and the attic in "
+    "total? Please order as many lamps."
+)
+
+
+def order_lamps(quantity: int) -> str:
+    """Order lamps."""
+    return f'{{"price": {3 * quantity}}}'
+
+
+async def main() -> None:
+    agent = FunctionAgent(tools=[order_lamps], llm=SpecFuseLLM())
+    running = agent.run(QUESTION)
+    async for event in running.stream_events():
+        if isinstance(event, AgentStream) and event.delta:
+            author = event.raw["specfuse"]["segment"]["model"]
+            print(f"{author:>8} | {event.delta.strip()}")
+        elif isinstance(event, ToolCallResult):
+            print(f"    tool | {event.tool_name}({event.tool_kwargs}) = {event.tool_output}")
+    print(f"  answer | {await running}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,57 @@
+"""What LlamaIndex applications do, done on SpecFuseLLM: with models that can, and with ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import llama_index.core
+import pytest
+from wellread import well_read
+
+from benchmarks.llamaindex_matrix import CHECKS, Check, perform
+from llamaindex_specfuse import SpecFuseLLM
+from specfuse_core import FusionEngine
+from specfuse_core.testing import ScriptedBackend
+
+#: Beyond the bundled models, which know neither ReAct's form nor Python nor how to judge answers.
+BEYOND = {
+    "synthesizer filtering answers",
+    "query engine with an output class",
+    "router query engine",
+    "sub question query engine",
+    "handoff",
+    "react agent",
+    "code act agent",
+    "structured predict of nested classes",
+    "faithfulness and relevancy",
+    "correctness",
+    "pairwise comparison",
+    "guideline",
+}
+
+
+@pytest.fixture(autouse=True)
+def global_tokenizer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # The core sets it where nobody has.
+    monkeypatch.setattr(llama_index.core, "global_tokenizer", str.split)
+    yield
+
+
+def named(check: Check) -> str:
+    return check.name.replace(" ", "-")
+
+
+def test_every_check_has_its_own_name() -> None:
+    assert len({check.name for check in CHECKS}) == len(CHECKS) > 60
+    assert {check.name for check in CHECKS if not check.bundled} == BEYOND
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=named)
+def test_models_that_are_good_enough_are_right_throughout(check: Check) -> None:
+    engine = FusionEngine([ScriptedBackend(name, well_read) for name in "ab"])
+    perform(check, SpecFuseLLM(engine=engine), content=True)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=named)
+def test_the_bundled_models_go_through_it_too(check: Check) -> None:
+    perform(check, SpecFuseLLM(max_tokens=96 if check.bundled else 24), content=check.bundled)
