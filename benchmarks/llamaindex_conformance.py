@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from benchmarks.huggingface_llm import MISSING, MODELS, has_huggingface, huggingface
 from benchmarks.limited import Limited
 from benchmarks.llamaindex_matrix import CHECKS, Check, perform
