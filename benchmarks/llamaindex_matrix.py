@@ -490,23 +490,31 @@ async def _sub_question_query_engine(llm: LLM, content: bool) -> None:
 
 # --- chat engines -----------------------------------------------------------------------------
 
+
+def _memory() -> ChatMemoryBuffer:
+    # The default is a database whose thread outlives the event loop.
+    return ChatMemoryBuffer.from_defaults(token_limit=1000, tokenizer_fn=str.split)
+
+
 _ENGINES: dict[str, tuple[Callable[[LLM], Any], bool]] = {
-    "simple": (lambda llm: SimpleChatEngine.from_defaults(llm=llm), True),
+    "simple": (lambda llm: SimpleChatEngine.from_defaults(llm=llm, memory=_memory()), True),
     "context": (
         lambda llm: ContextChatEngine.from_defaults(
-            retriever=_index().as_retriever(similarity_top_k=1), llm=llm
+            retriever=_index().as_retriever(similarity_top_k=1), llm=llm, memory=_memory()
         ),
         True,
     ),
     "condense question": (
         lambda llm: CondenseQuestionChatEngine.from_defaults(
-            query_engine=_index().as_query_engine(llm=llm, similarity_top_k=1), llm=llm
+            query_engine=_index().as_query_engine(llm=llm, similarity_top_k=1),
+            llm=llm,
+            memory=_memory(),
         ),
         True,
     ),
     "condense plus context": (
         lambda llm: CondensePlusContextChatEngine.from_defaults(
-            retriever=_index().as_retriever(similarity_top_k=1), llm=llm
+            retriever=_index().as_retriever(similarity_top_k=1), llm=llm, memory=_memory()
         ),
         True,
     ),
@@ -563,7 +571,7 @@ async def _events(handler: Any) -> tuple[str, list[Any]]:
 async def _function_agent(llm: LLM, content: bool) -> None:
     orders = Orders()
     agent = FunctionAgent(tools=[order_tool(orders)], llm=llm)
-    said, seen = await _events(agent.run(ORDER, max_iterations=4))
+    said, seen = await _events(agent.run(ORDER, memory=_memory(), max_iterations=4))
     _says(said, PRICE, content)
     if content:
         assert orders.quantities == [12]
@@ -578,7 +586,7 @@ async def _function_agent(llm: LLM, content: bool) -> None:
 async def _function_agent_without_streaming(llm: LLM, content: bool) -> None:
     orders = Orders()
     agent = FunctionAgent(tools=[order_tool(orders)], llm=llm, streaming=False)
-    _says(str(await agent.run(ORDER, max_iterations=4)), PRICE, content)
+    _says(str(await agent.run(ORDER, memory=_memory(), max_iterations=4)), PRICE, content)
 
 
 @_check("agents", name="function agent, read then reckon then call")
@@ -586,7 +594,7 @@ async def _composite(llm: LLM, content: bool) -> None:
     orders = Orders()
     agent = FunctionAgent(tools=[order_tool(orders)], llm=llm)
     question = f"{FACTS[0]} {FACTS[1]} {TOTAL} Please order as many lamps."
-    _says(str(await agent.run(question, max_iterations=4)), "57", content)
+    _says(str(await agent.run(question, memory=_memory(), max_iterations=4)), "57", content)
     if content:
         assert orders.quantities == [19]
 
@@ -595,10 +603,12 @@ async def _composite(llm: LLM, content: bool) -> None:
 async def _function_agent_with_memory(llm: LLM, content: bool) -> None:
     orders = Orders()
     agent = FunctionAgent(tools=[order_tool(orders)], llm=llm)
-    context = Context(agent)
-    _says(str(await agent.run(ORDER, ctx=context, max_iterations=4)), PRICE, content)
-    again = await agent.run("Please order 7 lamps.", ctx=context, max_iterations=4)
+    context, memory = Context(agent), _memory()
+    said = await agent.run(ORDER, ctx=context, memory=memory, max_iterations=4)
+    _says(str(said), PRICE, content)
+    again = await agent.run("Please order 7 lamps.", ctx=context, memory=memory, max_iterations=4)
     _says(str(again), "21", content)
+    assert [message.role.value for message in memory.get_all()].count("user") == 2
     if content:
         assert orders.quantities == [12, 7]
 
@@ -619,7 +629,7 @@ async def _handoff(llm: LLM, content: bool) -> None:
     )
     workflow = AgentWorkflow(agents=[porter, clerk], root_agent="porter")
     with _or_says_why(content, WorkflowRuntimeError):
-        said, seen = await _events(workflow.run(ORDER, max_iterations=5))
+        said, seen = await _events(workflow.run(ORDER, memory=_memory(), max_iterations=5))
         _says(said, PRICE, content)
         if content:
             called = [each.tool_name for each in seen if isinstance(each, ToolCallResult)]
@@ -631,7 +641,7 @@ async def _agent_workflow_from_tools(llm: LLM, content: bool) -> None:
     orders = Orders()
     workflow = AgentWorkflow.from_tools_or_functions([orders.order_lamps], llm=llm)
     with _or_says_why(content, WorkflowRuntimeError):
-        _says(str(await workflow.run(ORDER, max_iterations=4)), PRICE, content)
+        _says(str(await workflow.run(ORDER, memory=_memory(), max_iterations=4)), PRICE, content)
 
 
 @_check("agents", bundled=False)
@@ -639,7 +649,7 @@ async def _react_agent(llm: LLM, content: bool) -> None:
     orders = Orders()
     agent = ReActAgent(tools=[order_tool(orders)], llm=llm)
     with _or_says_why(content, WorkflowRuntimeError):
-        said, seen = await _events(agent.run(ORDER, max_iterations=4))
+        said, seen = await _events(agent.run(ORDER, memory=_memory(), max_iterations=4))
         _says(said, PRICE, content)
         assert [event for event in seen if isinstance(event, AgentStream)]
         if content:
@@ -661,7 +671,7 @@ async def _code_act_agent(llm: LLM, content: bool) -> None:
 
     agent = CodeActAgent(code_execute_fn=execute, tools=[order_tool(orders)], llm=llm)
     with _or_says_why(content, WorkflowRuntimeError):
-        _says(str(await agent.run(ORDER, max_iterations=4)), PRICE, content)
+        _says(str(await agent.run(ORDER, memory=_memory(), max_iterations=4)), PRICE, content)
         if content:
             assert orders.quantities == [12]
 

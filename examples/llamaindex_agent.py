@@ -6,6 +6,7 @@ python examples/llamaindex_agent.py
 import asyncio
 
 from llama_index.core.agent.workflow import AgentStream, FunctionAgent, ToolCallResult
+from llama_index.core.memory import ChatMemoryBuffer
 
 from llamaindex_specfuse import SpecFuseLLM
 
@@ -21,10 +22,12 @@ def order_lamps(quantity: int) -> str:
 
 
 async def main() -> None:
-    agent = FunctionAgent(tools=[order_lamps], llm=SpecFuseLLM())
-    running = agent.run(QUESTION)
+    llm = SpecFuseLLM()
+    agent = FunctionAgent(tools=[order_lamps], llm=llm)
+    memory = ChatMemoryBuffer.from_defaults(llm=llm, tokenizer_fn=llm.tokenizer)
+    running = agent.run(QUESTION, memory=memory)
     async for event in running.stream_events():
-        if isinstance(event, AgentStream) and event.delta:
+        if isinstance(event, AgentStream) and event.delta and event.raw:
             author = event.raw["specfuse"]["segment"]["model"]
             print(f"{author:>8} | {event.delta.strip()}")
         elif isinstance(event, ToolCallResult):

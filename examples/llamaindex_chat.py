@@ -7,6 +7,7 @@ import asyncio
 
 from llama_index.core import SummaryIndex
 from llama_index.core.chat_engine import ContextChatEngine
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.schema import TextNode
 
 from llamaindex_specfuse import SpecFuseLLM
@@ -18,7 +19,8 @@ QUESTIONS = ["How many lamps are in the attic?", "Where does Anna live?"]
 async def main() -> None:
     llm = SpecFuseLLM()
     index = SummaryIndex([TextNode(text=note) for note in NOTES])
-    engine = ContextChatEngine.from_defaults(retriever=index.as_retriever(), llm=llm)
+    memory = ChatMemoryBuffer.from_defaults(llm=llm, tokenizer_fn=llm.tokenizer)
+    engine = ContextChatEngine.from_defaults(retriever=index.as_retriever(), llm=llm, memory=memory)
     for question in QUESTIONS:
         print(f"     user | {question}")
         print("assistant | ", end="")

@@ -25,7 +25,7 @@ from specfuse_core import Segment, ToolCall, Usage
 from specfuse_core.trace import answer_summary
 from specfuse_core.types import FinishReason
 
-__all__ = ["Answer", "as_completion", "whole"]
+__all__ = ["Answer", "as_completion", "finish_reason", "whole"]
 
 
 class Answer:
@@ -115,6 +115,12 @@ def _openai(call: ToolCall) -> dict[str, Any]:
 def whole(response: ChatResponse) -> ChatResponse:
     """The last response of a stream as that of a blocking call."""
     return response.model_copy(update={"delta": None})
+
+
+def finish_reason(response: ChatResponse) -> str | None:
+    """Why the answer ended; None if it has not, or is another model's."""
+    told = response.raw.get("specfuse") if isinstance(response.raw, dict) else None
+    return told.get("finish_reason") if told else None
 
 
 def as_completion(response: ChatResponse) -> CompletionResponse:

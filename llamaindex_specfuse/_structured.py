@@ -7,15 +7,16 @@ was cut off is an error, never mended.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Generic
 
 from llama_index.core.base.llms.types import ChatResponse
 from llama_index.core.bridge.pydantic import BaseModel, ValidationError
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
-from llama_index.core.types import PydanticProgramMode
+from llama_index.core.types import Model, PydanticProgramMode
 from pydantic_core import from_json
 
 from llamaindex_specfuse._messages import calls_of
+from llamaindex_specfuse._responses import finish_reason
 from llamaindex_specfuse.errors import StructuredAnswerError
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidConstraintError
@@ -23,7 +24,7 @@ from specfuse_core.errors import InvalidConstraintError
 __all__ = ["Form"]
 
 
-class Form:
+class Form(Generic[Model]):
     """The form of the answers that are objects of one class.
 
     Args:
@@ -36,7 +37,7 @@ class Form:
         InvalidConstraintError: for what is no pydantic class, or has no schema.
     """
 
-    def __init__(self, output_cls: type[BaseModel], mode: PydanticProgramMode) -> None:
+    def __init__(self, output_cls: type[Model], mode: PydanticProgramMode) -> None:
         if not (isinstance(output_cls, type) and issubclass(output_cls, BaseModel)):
             raise InvalidConstraintError(f"{output_cls!r} is no pydantic class.")
         try:
@@ -65,7 +66,7 @@ class Form:
         schema = {"name": name, "schema": self._schema}
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
-    def object(self, response: ChatResponse) -> BaseModel:
+    def object(self, response: ChatResponse) -> Model:
         """The object that a complete answer is.
 
         Raises:
@@ -75,15 +76,14 @@ class Form:
         try:
             return self._class.model_validate_json(text)
         except ValidationError as error:
-            summary = (response.raw or {}).get("specfuse", {})
-            finish = summary.get("finish_reason")
+            finish = finish_reason(response)
             hint = "; allow more max_tokens" if finish == "length" else ""
             raise StructuredAnswerError(
                 f"the answer (finish_reason {finish!r}) is no {self._class.__name__}{hint}: "
                 f"{text!r}: {error}"
             ) from error
 
-    def partial(self, response: ChatResponse) -> BaseModel | None:
+    def partial(self, response: ChatResponse) -> Model | FlexibleModel | None:
         """What is there of the object so far; None if that is no more than before.
 
         Where it is none of the class yet, it is one of a class with all fields optional.

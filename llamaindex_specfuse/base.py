@@ -1,132 +1,43 @@
 """SpecFuseLLM: the fused ensemble as a LlamaIndex LLM.
 
-This module joins LlamaIndex's calls to one stream of the engine. How messages, tools, responses and
-structured answers are converted stands in the modules beside it.
+This module has tools and structured answers join the endpoints, which are in ``_endpoints``; what
+the LLM is made of stands in ``_ensemble``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import aclosing, closing
-from dataclasses import dataclass
-from os import PathLike, fspath
+from contextlib import aclosing
 from typing import Any
 
-from llama_index.core.base.llms.types import (
-    ChatMessage,
-    ChatResponse,
-    ChatResponseAsyncGen,
-    ChatResponseGen,
-    CompletionResponse,
-    CompletionResponseAsyncGen,
-    CompletionResponseGen,
-    LLMMetadata,
-    MessageRole,
-)
-from llama_index.core.bridge.pydantic import BaseModel, model_serializer
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictEndEvent,
     LLMStructuredPredictInProgressEvent,
     LLMStructuredPredictStartEvent,
 )
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.custom import CustomLLM
-from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.program.utils import FlexibleModel
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools import BaseTool, ToolOutput
 from llama_index.core.tools.calling import acall_tool_with_selection, call_tool_with_selection
+from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 
-from llamaindex_specfuse._messages import is_react, turns_of
-from llamaindex_specfuse._responses import Answer, as_completion, whole
+from llamaindex_specfuse._endpoints import Endpoints
+from llamaindex_specfuse._responses import finish_reason
 from llamaindex_specfuse._structured import Form
-from llamaindex_specfuse._tools import described, selections, tools_of
-from llamaindex_specfuse.errors import NotPicklableError, ToolCallError, surfacing
-from llamaindex_specfuse.events import RunWatch
-from llamaindex_specfuse.tokenizer import ConservativeTokenizer
-from specfuse_core import Message, Request, Segment
-from specfuse_core.arguments import check_call, request_options
-from specfuse_core.deadline import Deadline
-from specfuse_core.fields import EngineFields
-from specfuse_core.fusion import pulled
+from llamaindex_specfuse._tools import described, selections
+from llamaindex_specfuse.errors import ToolCallError
 
 __all__ = ["SpecFuseLLM"]
 
 _dispatcher = get_dispatcher(__name__)
 
-#: What core passes through to the model for its own use, or for other integrations'.
-_CORE = frozenset(
-    {
-        "allow_parallel_tool_calls",
-        "chat_history",
-        "error_on_no_tool_call",
-        "error_on_tool_error",
-        "formatted",
-        "llm_kwargs",
-        "memory",
-        "output_parser",
-        "react_chat_formatter",
-        "stream",
-        "strict",
-        "tool_required",
-        "tool_retriever",
-        "user_msg",
-        "verbose",
-    }
-)
-_LIMIT: Any = Request.__dataclass_fields__["max_new_tokens"].default
-#: Tokens that chat templates put around messages, at most: PromptHelper does not count them.
-_AROUND = 64
-#: What ReAct's prompt leaves to the application.
-_OBSERVATION = "\nObservation:"
 
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One answer that has been asked for; no model has run yet."""
-
-    segments: Generator[Segment, None, None]
-    deadline: Deadline
-    answer: Answer
-    watch: RunWatch
-
-    def responses(self, segment: Segment) -> list[ChatResponse]:
-        if segment.finish_reason == "cancelled":
-            self.deadline.check()
-        self.watch.tell(segment)
-        responses = self.answer.feed(segment)
-        if segment.finish_reason is not None:
-            self.watch.end((responses[-1].raw or {})["specfuse"])
-        return responses
-
-    def stream(self) -> Generator[ChatResponse, None, None]:
-        with surfacing(), closing(self.segments):
-            for segment in self.segments:
-                yield from self.responses(segment)
-
-    async def astream(self) -> AsyncGenerator[ChatResponse, None]:
-        with surfacing():
-            async with aclosing(pulled(self.segments)) as segments:
-                async for segment in segments:
-                    for response in self.responses(segment):
-                        yield response
-
-    def drained(self) -> ChatResponse:
-        for response in self.stream():
-            last = response
-        return whole(last)
-
-    async def adrained(self) -> ChatResponse:
-        async with aclosing(self.astream()) as responses:
-            async for response in responses:
-                last = response
-        return whole(last)
-
-
-class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
+class SpecFuseLLM(Endpoints):
     """One LLM made of several: they write each answer together, segment by segment.
 
     Weights are loaded at the first answer, and once per process, for LangChain's side too; deep
@@ -145,51 +56,6 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
     Errors are :class:`specfuse_core.FusionError`.
     """
 
-    is_function_calling_model: bool = True
-    """False makes LlamaIndex choose ReAct agents and text programs; the latter stay constrained in
-    ``structured_predict``."""
-
-    @classmethod
-    def class_name(cls) -> str:
-        """What serialized forms call this class."""
-        return "SpecFuseLLM"
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        """The smallest context window, and the room to leave for an answer and templates.
-
-        Nothing is loaded for it, unless a model's files do not tell its window.
-        """
-        windows = [window for window in self._windows() if window is not None]
-        known = len(windows) == len(self._windows())
-        window = min(windows) if known else self._base().context_window
-        wanted = max(self.max_tokens or _LIMIT, _AROUND)
-        return LLMMetadata(
-            context_window=window,
-            num_output=min(wanted, window // 2),
-            is_chat_model=True,
-            is_function_calling_model=self.is_function_calling_model,
-            model_name=self.model_name,
-            system_role=MessageRole.SYSTEM,
-        )
-
-    def to_payload(self) -> dict[str, Any]:
-        """What events tell of the model; nothing is loaded for it."""
-        return {
-            "class_name": self.class_name(),
-            "model_name": self.model_name,
-            "context_window": self._window(),
-            "max_tokens": self.max_tokens or _LIMIT,
-            "temperature": self.temperature or 0.0,
-            "is_chat_model": True,
-            "is_function_calling_model": self.is_function_calling_model,
-        }
-
-    @property
-    def tokenizer(self) -> ConservativeTokenizer:
-        """For ``Settings.tokenizer``: prompts that it measures fit every base model."""
-        return ConservativeTokenizer(self._base)
-
     def as_single(self, name: str) -> SpecFuseLLM:
         """The same LLM with one base model of the ensemble alone.
 
@@ -197,97 +63,6 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
             UnknownModelError: for a name that none has.
         """
         return type(self)(**self._alone(name))
-
-    # --- answers ------------------------------------------------------------------------------
-
-    def _begin(self, turns: Sequence[Message], call: Mapping[str, Any], watch: RunWatch) -> _Run:
-        """Open the engine's stream: all that can be wrong with a request is raised here."""
-        with surfacing():
-            check_call(type(self).__name__, call, ignored=_CORE)
-            values = self._values(call)
-            engine = self._fusion(call)
-            deadline = Deadline(values["timeout"])
-            stop = [values["stop"]] if isinstance(values["stop"], str) else values["stop"] or []
-            if is_react(turns):
-                stop = [*stop, _OBSERVATION]
-            options = request_options(values, stop, tools_of(values.get("tools") or ()))
-            segments = engine.stream(turns, cancel=deadline, **options)
-            answer = Answer(watch.request_id, ",".join(engine.models))
-            return _Run(segments, deadline, answer, watch)
-
-    async def _abegin(
-        self, turns: Sequence[Message], call: Mapping[str, Any], watch: RunWatch
-    ) -> _Run:
-        # The first call imports torch and loads weights, which takes seconds.
-        return await asyncio.to_thread(self._begin, turns, call, watch)
-
-    def _prompt(self, prompt: str, formatted: bool) -> tuple[Message, ...]:
-        """A prompt as the turn of a user: each base model has a template of its own."""
-        if not formatted and self.completion_to_prompt is not None:
-            prompt = self.completion_to_prompt(prompt)
-        return (Message("user", prompt),)
-
-    @llm_chat_callback()
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer a conversation."""
-        return self._begin(turns_of(messages), kwargs, RunWatch()).drained()
-
-    @llm_chat_callback()
-    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Answer a conversation, a response for each segment as soon as it has won.
-
-        A bad request is an error here, not at the first response. An abandoned stream runs no
-        further model.
-        """
-        return self._begin(turns_of(messages), kwargs, RunWatch()).stream()
-
-    @llm_chat_callback()
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """:meth:`chat` without blocking the event loop; cancelling it stops within a round."""
-        return await (await self._abegin(turns_of(messages), kwargs, RunWatch())).adrained()
-
-    @llm_chat_callback()
-    async def astream_chat(
-        self, messages: Sequence[ChatMessage], **kwargs: Any
-    ) -> ChatResponseAsyncGen:
-        """:meth:`stream_chat` without blocking the event loop: one thread job per round."""
-        return (await self._abegin(turns_of(messages), kwargs, RunWatch())).astream()
-
-    @llm_completion_callback()
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt: the one turn of a user."""
-        run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
-        return as_completion(run.drained())
-
-    @llm_completion_callback()
-    def stream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> CompletionResponseGen:
-        """:meth:`complete`, streamed as :meth:`stream_chat`."""
-        run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
-        return (as_completion(response) for response in run.stream())
-
-    @llm_completion_callback()
-    async def acomplete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> CompletionResponse:
-        """:meth:`complete` without blocking the event loop."""
-        run = await self._abegin(self._prompt(prompt, formatted), kwargs, RunWatch())
-        return as_completion(await run.adrained())
-
-    @llm_completion_callback()
-    async def astream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> CompletionResponseAsyncGen:
-        """:meth:`stream_complete` without blocking the event loop."""
-        run = await self._abegin(self._prompt(prompt, formatted), kwargs, RunWatch())
-
-        async def completions() -> CompletionResponseAsyncGen:
-            async with aclosing(run.astream()) as responses:
-                async for response in responses:
-                    yield as_completion(response)
-
-        return completions()
 
     # --- tools --------------------------------------------------------------------------------
 
@@ -335,10 +110,13 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
         """
         calls = selections(response.message)
         if not calls and error_on_no_tool_call:
-            raise ToolCallError(
-                f"the answer calls no tool: {response.message.content!r}; require a call "
-                "(tool_required=True), or allow answers without one (error_on_no_tool_call=False)."
+            hint = (
+                "allow more max_tokens"
+                if finish_reason(response) == "length"
+                else "require a call (tool_required=True), or allow answers without one "
+                "(error_on_no_tool_call=False)"
             )
+            raise ToolCallError(f"the answer calls no tool: {response.message.content!r}; {hint}.")
         return calls
 
     def _calling(
@@ -426,11 +204,11 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
 
     def _formed(
         self,
-        output_cls: type[BaseModel],
+        output_cls: type[Model],
         prompt: BasePromptTemplate,
         llm_kwargs: Mapping[str, Any] | None,
         prompt_args: Mapping[str, Any],
-    ) -> tuple[Form, dict[str, Any]]:
+    ) -> tuple[Form[Model], dict[str, Any]]:
         """The form of an answer, and the arguments of ``chat`` that bring it about."""
         _dispatcher.event(
             LLMStructuredPredictStartEvent(
@@ -444,11 +222,11 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
 
     def structured_predict(
         self,
-        output_cls: type[BaseModel],
+        output_cls: type[Model],
         prompt: BasePromptTemplate,
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
-    ) -> BaseModel:
+    ) -> Model:
         """An object of ``output_cls``; the models can write nothing else.
 
         Args:
@@ -468,11 +246,11 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
 
     async def astructured_predict(
         self,
-        output_cls: type[BaseModel],
+        output_cls: type[Model],
         prompt: BasePromptTemplate,
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
-    ) -> BaseModel:
+    ) -> Model:
         """:meth:`structured_predict` without blocking the event loop."""
         form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
         found = form.object(await self.achat(**asked))
@@ -481,18 +259,18 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
 
     def stream_structured_predict(
         self,
-        output_cls: type[BaseModel],
+        output_cls: type[Model],
         prompt: BasePromptTemplate,
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
-    ) -> Generator[BaseModel, None, None]:
+    ) -> Generator[Model | FlexibleModel, None, None]:
         """:meth:`structured_predict`, with what there is of the object so far.
 
         What comes before the last may be of a class with the same fields, all of them optional.
         """
         form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
         responses = self.stream_chat(**asked)
-        shown = None
+        shown: Model | FlexibleModel | None = None
         for last in responses:
             found = form.partial(last)
             if found is not None:
@@ -506,17 +284,17 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
 
     async def astream_structured_predict(
         self,
-        output_cls: type[BaseModel],
+        output_cls: type[Model],
         prompt: BasePromptTemplate,
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
-    ) -> AsyncGenerator[BaseModel, None]:
+    ) -> AsyncGenerator[Model | FlexibleModel, None]:
         """:meth:`stream_structured_predict` without blocking the event loop."""
         form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
         responses = await self.astream_chat(**asked)
 
-        async def objects() -> AsyncGenerator[BaseModel, None]:
-            shown = None
+        async def objects() -> AsyncGenerator[Model | FlexibleModel, None]:
+            shown: Model | FlexibleModel | None = None
             async with aclosing(responses):
                 async for last in responses:
                     found = form.partial(last)
@@ -530,38 +308,6 @@ class SpecFuseLLM(EngineFields, CustomLLM, FunctionCallingLLM):
                 yield found
 
         return objects()
-
-    # --- copies -------------------------------------------------------------------------------
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> SpecFuseLLM:
-        """A copy that shares what is loaded."""
-        return self.model_copy()
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Refused: LlamaIndex would drop what cannot be pickled from the model that is in use.
-
-        Raises:
-            NotPicklableError: always.
-        """
-        raise NotPicklableError(
-            "a SpecFuseLLM cannot be pickled; make it anew in the other process from its fields "
-            "(SpecFuseLLM.from_dict(llm.to_dict())), or use threads instead of processes."
-        )
-
-    @model_serializer(mode="wrap")
-    def custom_model_dump(self, handler: Any, info: Any) -> dict[str, Any]:
-        """The fields; what is made from them is found again by its ``class_name``."""
-        data: dict[str, Any] = handler(self)
-        if self.engine is not None:
-            # Nothing else tells two engines apart, for caches of what they answered.
-            data["models"] = list(self.engine.models)
-        elif self.models is not None:
-            data["models"] = [
-                fspath(model) if isinstance(model, PathLike) else given
-                for model, given in zip(self.models, data["models"], strict=True)
-            ]
-        data["class_name"] = self.class_name()
-        return data
 
 
 def _called(

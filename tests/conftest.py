@@ -1,7 +1,22 @@
 """Every test runs offline and on one thread, whatever the machine's environment says."""
 
+import asyncio
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture
+def own_loop() -> Iterator[None]:
+    """An event loop for synchronous code; llama-index-core makes one where there is none, and
+    closes none."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
+    asyncio.set_event_loop(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -147,17 +147,18 @@ async def test_rounds_join_the_span_of_their_call(seen: Keeping, spans: Spans) -
         stream: Any = index.as_query_engine(llm=model, streaming=True).query(QUESTION)
         list(stream.response_gen)
 
-    for run, endpoint in (
+    ways: list[tuple[Callable[[], Any], str]] = [
         (lambda: index.as_query_engine(llm=model).query(QUESTION), "chat"),
         (lambda: index.as_query_engine(llm=model).aquery(QUESTION), "achat"),
         (streamed, "stream_chat"),
         (astreamed, "astream_chat"),
         (lambda: list(engine.stream_chat(QUESTION).response_gen), "stream_chat"),
         (lambda: model.acomplete("Hello"), "acomplete"),
-    ):
+    ]
+    for run, endpoint in ways:
         seen._events.clear()
         with instrument_tags({"request": endpoint}):
-            done = run()  # type: ignore[no-untyped-call]
+            done = run()
         if asyncio.iscoroutine(done):
             with instrument_tags({"request": endpoint}):
                 await done
@@ -221,7 +222,7 @@ async def test_captures_see_their_own_run_and_nest() -> None:
         return [run.text for run in trace.runs]
 
     with capture() as outer:
-        assert await asyncio.gather(ask("One."), ask("Two.")) == [["One."], ["Two."]]
+        assert list(await asyncio.gather(ask("One."), ask("Two."))) == [["One."], ["Two."]]
     assert {run.text for run in outer.runs} == {"One.", "Two."}
     model.complete("Three.")
     assert len(outer.runs) == 2

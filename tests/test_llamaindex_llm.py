@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -229,7 +229,7 @@ def test_responses_are_cumulative_and_each_is_its_own() -> None:
         assert "usage" not in part.raw
     assert last.raw is not None
     told = last.raw["specfuse"]
-    assert told["request_id"] == parts[0].raw["specfuse"]["request_id"]  # type: ignore[index]
+    assert told["request_id"] == parts[0].raw["specfuse"]["request_id"]
     assert told["model"] == "a"
     assert told["finish_reason"] == "stop"
     assert told["models"]["a"]["segments"] == told["rounds"] == len(parts)
@@ -313,7 +313,7 @@ def test_models_and_an_engine_exclude_each_other() -> None:
         SpecFuseLLM(engine=FusionEngine([ScriptedBackend("a", "Hello")]), models=["a"])
 
 
-CORE = {
+CORE: dict[str, Any] = {
     "formatted": True,
     "tool_required": False,
     "verbose": True,
@@ -568,7 +568,7 @@ class Watched(ScriptedBackend):
         self.threads: set[int] = set()
 
     def start(self, request: Any) -> Any:
-        session = super().start(request)
+        session: Any = super().start(request)
         draft = session.draft
 
         def watched(tokens: int) -> Any:
@@ -576,7 +576,7 @@ class Watched(ScriptedBackend):
             self.threads.add(threading.get_ident())
             return draft(tokens)
 
-        session.draft = watched  # type: ignore[method-assign]
+        session.draft = watched
         return session
 
 
@@ -615,9 +615,13 @@ async def test_a_stream_is_pulled_round_by_round() -> None:
 def test_an_abandoned_stream_runs_no_further_model() -> None:
     backend = Watched("a", "word " * 200)
     model = SpecFuseLLM(engine=FusionEngine([backend]), max_tokens=2000)
-    for ask in (lambda: model.stream_chat(HELLO), lambda: model.stream_complete("Hello")):
+    asks: list[Callable[[], Any]] = [
+        lambda: model.stream_chat(HELLO),
+        lambda: model.stream_complete("Hello"),
+    ]
+    for ask in asks:
         backend.drafts = 0
-        stream: Any = ask()
+        stream = ask()
         next(stream)
         stream.close()
         del stream
@@ -635,7 +639,7 @@ async def test_cancelling_stops_within_a_round() -> None:
 
     class Slow(Watched):
         def start(self, request: Any) -> Any:
-            session = super().start(request)
+            session: Any = super().start(request)
             draft = session.draft
 
             def slow(tokens: int) -> Any:
@@ -645,7 +649,7 @@ async def test_cancelling_stops_within_a_round() -> None:
                     assert leave.wait(30)
                 return drafted
 
-            session.draft = slow  # type: ignore[method-assign]
+            session.draft = slow
             return session
 
     backend = Slow("a", "word " * 2000)

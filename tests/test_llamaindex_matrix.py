@@ -13,6 +13,8 @@ from llamaindex_specfuse import SpecFuseLLM
 from specfuse_core import FusionEngine
 from specfuse_core.testing import ScriptedBackend
 
+pytestmark = pytest.mark.usefixtures("own_loop")
+
 #: Beyond the bundled models, which know neither ReAct's form nor Python nor how to judge answers.
 BEYOND = {
     "synthesizer filtering answers",
@@ -54,4 +56,4 @@ def test_models_that_are_good_enough_are_right_throughout(check: Check) -> None:
 
 @pytest.mark.parametrize("check", CHECKS, ids=named)
 def test_the_bundled_models_go_through_it_too(check: Check) -> None:
-    perform(check, SpecFuseLLM(max_tokens=96 if check.bundled else 24), content=check.bundled)
+    perform(check, SpecFuseLLM(max_tokens=96), content=check.bundled)

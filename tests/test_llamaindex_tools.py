@@ -175,8 +175,10 @@ def test_an_answer_without_a_call_is_an_error_where_one_is_needed() -> None:
     model = llm_of("No.")
     response = model.chat(asked("Hello"))
     assert model.get_tool_calls_from_response(response, error_on_no_tool_call=False) == []
-    with pytest.raises(ToolCallError, match=r"calls no tool: 'No\.'"):
+    with pytest.raises(ToolCallError, match=r"calls no tool: 'No\.'; require a call"):
         model.get_tool_calls_from_response(response)
+    with pytest.raises(ToolCallError, match="allow more max_tokens"):
+        model.predict_and_call([ORDER], "Hello", max_tokens=1)
 
 
 def test_a_call_that_was_cut_off_is_none() -> None:
@@ -235,7 +237,11 @@ async def test_predict_and_call_calls_several_and_tells_errors() -> None:
 
 def test_what_only_react_needs_is_ignored() -> None:
     model = llm_of(CALL)
-    extra = {"react_chat_formatter": None, "output_parser": None, "tool_retriever": None}
+    extra: dict[str, Any] = {
+        "react_chat_formatter": None,
+        "output_parser": None,
+        "tool_retriever": None,
+    }
     assert model.predict_and_call([ORDER], "Hi", **extra).sources
 
 
@@ -336,7 +342,7 @@ def test_what_only_a_validator_knows_is_an_error_too() -> None:
 
     with pytest.raises(StructuredAnswerError, match="it is odd"):
         llm_of('{"number": 3}').structured_predict(Even, PROMPT, text="Hi")
-    assert llm_of('{"number": 4}').structured_predict(Even, PROMPT, text="Hi").number == 4  # type: ignore[attr-defined]
+    assert llm_of('{"number": 4}').structured_predict(Even, PROMPT, text="Hi").number == 4
 
 
 def test_what_has_no_schema_is_refused() -> None:
@@ -348,10 +354,10 @@ def test_what_has_no_schema_is_refused() -> None:
 
     model = llm_of("Hello")
     with pytest.raises(InvalidConstraintError, match="no pydantic class"):
-        model.structured_predict(dict, PROMPT, text="Hi")  # type: ignore[arg-type]
+        model.structured_predict(dict, PROMPT, text="Hi")  # type: ignore[type-var]
 
     class Callable_(BaseModel):
-        thing: object = Field(json_schema_extra=lambda schema: 1 / 0)  # type: ignore[arg-type,return-value]
+        thing: object = Field(json_schema_extra=lambda schema: 1 / 0)  # type: ignore[arg-type]
 
     with pytest.raises(InvalidConstraintError, match="has no JSON schema"):
         model.structured_predict(Callable_, PROMPT, text="Hi")
@@ -362,7 +368,7 @@ def test_lists_are_objects_too() -> None:
         pass
 
     model = llm_of('["Anna", "Ben"]')
-    assert model.structured_predict(Names, PROMPT, text="Hi") == Names(["Anna", "Ben"])  # type: ignore[type-var]
+    assert model.structured_predict(Names, PROMPT, text="Hi") == Names(["Anna", "Ben"])
     *_, last = model.stream_structured_predict(Names, PROMPT, text="Hi")
     assert last == Names(["Anna", "Ben"])
 

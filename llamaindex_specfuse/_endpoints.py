@@ -1,0 +1,195 @@
+"""The eight endpoints of a fused LLM, on the engine's one stream.
+
+This module knows nothing of tools' and pydantic classes' forms; how messages and responses are
+converted stands in the modules beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+)
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+
+from llamaindex_specfuse._ensemble import Ensemble
+from llamaindex_specfuse._messages import is_react, turns_of
+from llamaindex_specfuse._responses import Answer, as_completion, whole
+from llamaindex_specfuse._tools import tools_of
+from llamaindex_specfuse.errors import surfacing
+from llamaindex_specfuse.events import RunWatch
+from specfuse_core import Message, Segment
+from specfuse_core.arguments import check_call, request_options
+from specfuse_core.deadline import Deadline
+from specfuse_core.fusion import pulled
+
+__all__ = ["Endpoints"]
+
+#: What core passes through to the model for its own use, or for other integrations'.
+_CORE = frozenset(
+    {
+        "allow_parallel_tool_calls",
+        "chat_history",
+        "error_on_no_tool_call",
+        "error_on_tool_error",
+        "formatted",
+        "llm_kwargs",
+        "memory",
+        "output_parser",
+        "react_chat_formatter",
+        "stream",
+        "strict",
+        "tool_required",
+        "tool_retriever",
+        "user_msg",
+        "verbose",
+    }
+)
+#: What ReAct's prompt leaves to the application.
+_OBSERVATION = "\nObservation:"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One answer that has been asked for; no model has run yet."""
+
+    segments: Generator[Segment, None, None]
+    deadline: Deadline
+    answer: Answer
+    watch: RunWatch
+
+    def responses(self, segment: Segment) -> list[ChatResponse]:
+        if segment.finish_reason == "cancelled":
+            self.deadline.check()
+        self.watch.tell(segment)
+        responses = self.answer.feed(segment)
+        if segment.finish_reason is not None:
+            self.watch.end((responses[-1].raw or {})["specfuse"])
+        return responses
+
+    def stream(self) -> Generator[ChatResponse, None, None]:
+        with surfacing(), closing(self.segments):
+            for segment in self.segments:
+                yield from self.responses(segment)
+
+    async def astream(self) -> AsyncGenerator[ChatResponse, None]:
+        with surfacing():
+            async with aclosing(pulled(self.segments)) as segments:
+                async for segment in segments:
+                    for response in self.responses(segment):
+                        yield response
+
+    def drained(self) -> ChatResponse:
+        for response in self.stream():
+            last = response
+        return whole(last)
+
+    async def adrained(self) -> ChatResponse:
+        async with aclosing(self.astream()) as responses:
+            async for response in responses:
+                last = response
+        return whole(last)
+
+
+class Endpoints(Ensemble):
+    """The part of ``SpecFuseLLM`` that answers conversations and prompts."""
+
+    def _begin(self, turns: Sequence[Message], call: Mapping[str, Any], watch: RunWatch) -> _Run:
+        """Open the engine's stream: all that can be wrong with a request is raised here."""
+        with surfacing():
+            check_call(type(self).__name__, call, ignored=_CORE)
+            values = self._values(call)
+            engine = self._fusion(call)
+            deadline = Deadline(values["timeout"])
+            stop = [values["stop"]] if isinstance(values["stop"], str) else values["stop"] or []
+            if is_react(turns):
+                stop = [*stop, _OBSERVATION]
+            options = request_options(values, stop, tools_of(values.get("tools") or ()))
+            segments = engine.stream(turns, cancel=deadline, **options)
+            answer = Answer(watch.request_id, ",".join(engine.models))
+            return _Run(segments, deadline, answer, watch)
+
+    async def _abegin(
+        self, turns: Sequence[Message], call: Mapping[str, Any], watch: RunWatch
+    ) -> _Run:
+        # The first call imports torch and loads weights, which takes seconds.
+        return await asyncio.to_thread(self._begin, turns, call, watch)
+
+    def _prompt(self, prompt: str, formatted: bool) -> tuple[Message, ...]:
+        """A prompt as the turn of a user: each base model has a template of its own."""
+        if not formatted and self.completion_to_prompt is not None:
+            prompt = self.completion_to_prompt(prompt)
+        return (Message("user", prompt),)
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation."""
+        return self._begin(turns_of(messages), kwargs, RunWatch()).drained()
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer a conversation, a response for each segment as soon as it has won.
+
+        A bad request is an error here, not at the first response. An abandoned stream runs no
+        further model.
+        """
+        return self._begin(turns_of(messages), kwargs, RunWatch()).stream()
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """:meth:`chat` without blocking the event loop; cancelling it stops within a round."""
+        return await (await self._abegin(turns_of(messages), kwargs, RunWatch())).adrained()
+
+    @llm_chat_callback()
+    async def astream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """:meth:`stream_chat` without blocking the event loop: one thread job per round."""
+        return (await self._abegin(turns_of(messages), kwargs, RunWatch())).astream()
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a prompt: the one turn of a user."""
+        run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
+        return as_completion(run.drained())
+
+    @llm_completion_callback()
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseGen:
+        """:meth:`complete`, streamed as :meth:`stream_chat`."""
+        run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
+        return (as_completion(response) for response in run.stream())
+
+    @llm_completion_callback()
+    async def acomplete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponse:
+        """:meth:`complete` without blocking the event loop."""
+        run = await self._abegin(self._prompt(prompt, formatted), kwargs, RunWatch())
+        return as_completion(await run.adrained())
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """:meth:`stream_complete` without blocking the event loop."""
+        run = await self._abegin(self._prompt(prompt, formatted), kwargs, RunWatch())
+
+        async def completions() -> CompletionResponseAsyncGen:
+            async with aclosing(run.astream()) as responses:
+                async for response in responses:
+                    yield as_completion(response)
+
+        return completions()

@@ -1,0 +1,83 @@
+"""What the integrations share: options of models and calls, and errors under second names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from specfuse_core import FusionEngine, SamplingParams
+from specfuse_core.aliases import renamed
+from specfuse_core.arguments import KNOBS, SAMPLING, check_call, check_fields, request_options
+from specfuse_core.constraints import JsonObject
+from specfuse_core.errors import (
+    AnswerTimeoutError,
+    FusionError,
+    PromptTooLongError,
+    UnknownOptionError,
+)
+from specfuse_core.fields import EngineFields
+from specfuse_core.testing import ScriptedBackend
+from specfuse_core.tools import Tool
+
+
+class LateError(AnswerTimeoutError, TimeoutError):
+    """An error with another name."""
+
+
+def test_errors_get_their_second_name_once() -> None:
+    names: dict[type[FusionError], type[FusionError]] = {AnswerTimeoutError: LateError}
+    with pytest.raises(LateError, match="late") as caught, renamed(names):
+        raise AnswerTimeoutError("too late")
+    assert type(caught.value.__cause__) is AnswerTimeoutError
+    first = LateError("so late")
+    with pytest.raises(LateError) as kept, renamed(names), renamed(names):
+        raise first
+    assert kept.value is first
+    for other in (PromptTooLongError("long"), KeyError("other")):
+        with pytest.raises(type(other)) as same, renamed(names):
+            raise other
+        assert same.value is other
+
+
+def test_every_field_can_be_said_of_a_call_but_what_makes_the_engine() -> None:
+    said = set(KNOBS) | set(SAMPLING) | {"max_tokens", "stop", "timeout"}
+    assert set(EngineFields.model_fields) - said == {
+        "models",
+        "engine",
+        "drafters",
+        "verifiers",
+        "parallel",
+    }
+    check_call("a thing", dict.fromkeys(said))
+    with pytest.raises(UnknownOptionError, match="a call of a thing has no option 'verbose'"):
+        check_call("a thing", {"verbose": True})
+    check_call("a thing", {"verbose": True, "api_key": "x"}, ignored=("verbose",))
+    assert check_fields("a thing", {"seed": 1, "api_key": "x"}, ["seed"]) == {"seed": 1}
+
+
+def test_options_of_a_request_are_those_that_were_set() -> None:
+    tool = Tool("add")
+    values: dict[str, Any] = {"temperature": 0.5, "seed": None, "max_tokens": 7}
+    assert request_options(values, None, ()) == {"temperature": 0.5, "max_new_tokens": 7}
+    values = {"tool_choice": "any", "parallel_tool_calls": 0, "response_format": None}
+    assert request_options(values, ["x"], [tool]) == {
+        "stop": ["x"],
+        "tools": (tool,),
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    }
+    values = {"response_format": {"type": "json_object"}}
+    assert request_options(values, "", ()) == {"constraint": JsonObject()}
+
+
+def test_fields_make_the_engine_they_say() -> None:
+    engine = FusionEngine([ScriptedBackend(name, "x") for name in "ab"])
+    fields = EngineFields(engine=engine, segment_tokens=3, temperature=0.5)
+    assert fields._fusion({}).config.segment_tokens == 3
+    assert fields._fusion({"segment_tokens": 4, "model": "b"}).models == ("b",)
+    assert fields._alone("a")["engine"].models == ("a",)
+    assert "models" not in fields._alone("a")
+    assert fields._window() == 4096
+    assert fields.model_name == "a,b"
+    assert set(SAMPLING) == set(SamplingParams.model_fields)
