@@ -1,0 +1,156 @@
+"""A corpus of short documents, and questions that one or two of its documents answer.
+
+Drawn by the generators that the bundled models are trained with, from what they hold out: no model
+has seen one of these facts or phrasings. This module knows nothing of indexes or of who answers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from training.facts import RELATIONS, Fact, draw_facts
+from training.forms import FORMS, Form
+from training.lexicon import THINGS, plural
+from training.reckoning import work
+from training.sample import ALL
+from training.splits import Split
+
+__all__ = ["COMPOSITE", "SINGLE", "Corpus", "Document", "Question", "draw_corpus"]
+
+SINGLE, COMPOSITE = "single", "composite"
+MOST_FACTS = 3  # in a document
+_COUNTED = 12  # kinds of things that are counted in a corpus
+
+
+Told = tuple[Fact, str]  # a fact, and how a document states it
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A few sentences on one subject, which no other document is about."""
+
+    subject: str
+    facts: tuple[Fact, ...]
+    statements: tuple[str, ...]  # one for each fact
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.statements)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, its one right answer, and the statements that hold it, of a document each."""
+
+    kind: str
+    text: str
+    answer: str
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    documents: tuple[Document, ...]
+    questions: tuple[Question, ...]
+
+
+def draw_corpus(split: Split, seed: int, *, documents: int, single: int, composite: int) -> Corpus:
+    """One corpus and its questions, which depend on the arguments alone.
+
+    Raises:
+        ValueError: for more questions than the corpus answers.
+    """
+    rng = random.Random(f"corpus:{split}:{seed}")
+    written = tuple(_documents(rng, split, documents))
+    told = [
+        (fact, statement)
+        for document in written
+        for fact, statement in zip(document.facts, document.statements, strict=True)
+    ]
+    asked = (
+        *_some(rng, [list(_singles(rng, split, told))], single),
+        *_some(rng, _composites(rng, split, told), composite),
+    )
+    return Corpus(written, asked)
+
+
+def _some(rng: random.Random, kinds: Sequence[list[Question]], count: int) -> list[Question]:
+    """As many of each kind as there are, but for the remainder."""
+    drawn: list[Question] = []
+    for place, questions in enumerate(kinds):
+        wanted = count // len(kinds) + (place < count % len(kinds))
+        if wanted > len(questions):
+            raise ValueError(f"the corpus answers {len(questions)} such questions, not {wanted}.")
+        drawn += rng.sample(questions, wanted)
+    return drawn
+
+
+def _documents(rng: random.Random, split: Split, count: int) -> Iterator[Document]:
+    """Held-out facts of all relations, gathered by subject."""
+    things = [plural(thing) for thing in rng.sample(THINGS, _COUNTED)]
+    gathered: defaultdict[str, list[Fact]] = defaultdict(list)
+    told: set[tuple[str, ...]] = set()
+    while len(gathered) < count:
+        relation = rng.choice(RELATIONS)
+        counted = things if relation.counted else ("",)
+        (fact,) = draw_facts(rng, split, relation, 1, things=counted)
+        keys = _keys(fact)
+        if keys & told or len(gathered[fact.subject]) == MOST_FACTS:
+            continue
+        told |= keys
+        gathered[fact.subject].append(fact)
+    for subject, facts in gathered.items():
+        yield Document(subject, tuple(facts), tuple(fact.statement(rng, 0.0) for fact in facts))
+
+
+def _keys(fact: Fact) -> set[tuple[str, ...]]:
+    """What a fact settles: its value, and its subject if one can ask for that."""
+    name = fact.relation.name
+    keys: set[tuple[str, ...]] = {(name, "value", fact.subject, fact.thing)}
+    if fact.relation.ask_subject is not None:
+        keys.add((name, "subject", fact.value))
+    return keys
+
+
+def _singles(rng: random.Random, split: Split, told: Sequence[Told]) -> Iterator[Question]:
+    for fact, statement in told:
+        for phrasings in (fact.relation.ask_value, fact.relation.ask_subject):
+            if phrasings is not None:
+                text = fact.fill(phrasings.pick(rng, split))
+                yield Question(SINGLE, text, fact.sentence(), (statement,))
+
+
+def _composites(rng: random.Random, split: Split, told: Sequence[Told]) -> list[list[Question]]:
+    """Sums of two facts, which stand in different documents; a list for each relation."""
+    kinds = []
+    for relation in RELATIONS:
+        forms = [form for form in FORMS.get(relation.name, ()) if _sums_two(form)]
+        if not forms:
+            continue
+        summands = [each for each in told if each[0].relation is relation]
+        # Shuffled, else the earlier document would always be named first.
+        pairs = combinations(rng.sample(summands, len(summands)), 2)
+        kinds.append(
+            [
+                _composite(rng, split, rng.choice(forms), first, second)
+                for first, second in pairs
+                if first[0].thing == second[0].thing and first[0].subject != second[0].subject
+            ]
+        )
+    return kinds
+
+
+def _sums_two(form: Form) -> bool:
+    return form.signs == ("+",) and not form.given
+
+
+def _composite(rng: random.Random, split: Split, form: Form, first: Told, second: Told) -> Question:
+    (one, _), (other, _) = first, second
+    text = form.phrasings.pick(rng, split).format(t=one.thing, a=one.subject, b=other.subject)
+    working = work(rng, ALL, [one.number, other.number], form.signs)
+    answer = f"{one.sentence()} {other.sentence()} {working}"
+    return Question(COMPOSITE, text, answer, (first[1], second[1]))
