@@ -13,7 +13,6 @@ import contextlib
 import copy
 import io
 import re
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ from llama_index.core.agent.workflow import (
     ReActAgent,
     ToolCallResult,
 )
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.chat_engine import (
     CondensePlusContextChatEngine,
@@ -68,7 +66,9 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel, Field
 from workflows.errors import WorkflowRuntimeError
 
-__all__ = ["CHECKS", "Check", "HashedWords", "Orders", "Person", "order_tool", "perform"]
+from benchmarks.hashed_words import HashedWords
+
+__all__ = ["CHECKS", "Check", "Orders", "Person", "order_tool", "perform"]
 
 FACTS = ("The hall has 12 lamps.", "The attic has 7 lamps.", "Anna lives in Oslo.")
 QUESTION = "How many lamps are in the attic?"
@@ -110,22 +110,6 @@ class Orders:
 def order_tool(orders: Orders) -> FunctionTool:
     """A tool that orders lamps."""
     return FunctionTool.from_defaults(orders.order_lamps)
-
-
-class HashedWords(BaseEmbedding):
-    """Words hashed into a vector: no model, no download."""
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        vector = [0.0] * 256
-        for word in re.findall(r"[a-z0-9]+", text.lower()):
-            vector[zlib.crc32(word.encode()) % 256] += 1.0
-        return vector
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
 
 
 Run = Callable[[LLM, bool], Awaitable[None] | None]
@@ -197,7 +181,7 @@ def _nodes() -> list[TextNode]:
 
 
 def _index() -> VectorStoreIndex:
-    return VectorStoreIndex(_nodes(), embed_model=HashedWords())
+    return VectorStoreIndex(_nodes(), embed_model=HashedWords.of(FACTS))
 
 
 def _asked(question: str) -> list[ChatMessage]:
