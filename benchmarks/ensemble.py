@@ -26,7 +26,8 @@ from specfuse_core.hf.context import Path as Continuation
 from specfuse_core.hf.rows import PackedContext, Trie
 from specfuse_core.hf.sampling import Chooser
 from specfuse_core.hf.session import LocalSession
-from specfuse_core.types import Candidate, Request, Verification
+from specfuse_core.request import Request
+from specfuse_core.types import Candidate, Verification
 
 #: Splits text into words, numbers and punctuation as Llama 3's and Qwen's tokenizers do.
 _WORDS = (

@@ -35,6 +35,7 @@ SEGMENT_TOKENS = (5, 8, 10, 15, 20)
 LEARNING_RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 EXIT_TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 EXIT_WARMUPS = (0, 1, 2)
+EXIT_RECALLS = (0.1, 0.3, 0.6)
 
 _METHODS = ("specfuse", "specem")
 #: Ends the names of constrained rows.
@@ -138,6 +139,18 @@ def exit_rows(models: Sequence[str]) -> list[Row]:
             *(
                 _setting(everyone, "specfuse", exit_temperature=tau, exit_warmup=warmup)
                 for warmup, tau in product(EXIT_WARMUPS, EXIT_TEMPERATURES)
+            ),
+            # Soon gone, soon back.
+            *(
+                _setting(
+                    everyone,
+                    "specem",
+                    model_exit=True,
+                    exit_warmup=0,
+                    exit_temperature=0.05,
+                    exit_recall=recall,
+                )
+                for recall in EXIT_RECALLS
             ),
         ]
     )

@@ -21,7 +21,7 @@ from langchain_core.messages import (
 
 from specfuse_core import Message, ToolCall
 from specfuse_core.errors import InvalidMessageError
-from specfuse_core.types import Role
+from specfuse_core.request import Role
 
 __all__ = ["turns_of"]
 

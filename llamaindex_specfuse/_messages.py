@@ -23,7 +23,7 @@ from llama_index.core.base.llms.types import (
 
 from specfuse_core import Message, ToolCall
 from specfuse_core.errors import InvalidMessageError
-from specfuse_core.types import Role
+from specfuse_core.request import Role
 
 __all__ = ["arguments_of", "calls_of", "is_react", "turns_of"]
 

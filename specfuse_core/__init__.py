@@ -7,16 +7,14 @@ from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams
 from specfuse_core.constraints import Choice, Grammar, JsonObject, JsonSchema, Regex
 from specfuse_core.errors import FusionError
 from specfuse_core.fusion import FusionEngine
+from specfuse_core.request import Message, Request, ToolCall
 from specfuse_core.tools import Tool
 from specfuse_core.types import (
     CallDelta,
     Candidate,
     Generation,
-    Message,
-    Request,
     Round,
     Segment,
-    ToolCall,
     Usage,
     Verification,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from specfuse_core.follower import Follower
-from specfuse_core.types import Request
+from specfuse_core.request import Request
 
 __all__ = ["Budget"]
 

@@ -18,7 +18,8 @@ from specfuse_core.console import Screen
 from specfuse_core.errors import FusionError
 from specfuse_core.fusion import FusionEngine
 from specfuse_core.options import with_context
-from specfuse_core.types import Generation, Message
+from specfuse_core.request import Message
+from specfuse_core.types import Generation
 
 __all__ = ["Chat", "keyboard"]
 

@@ -33,8 +33,9 @@ from specfuse_core.errors import (
 )
 from specfuse_core.fusion import FusionEngine
 from specfuse_core.lines import one_line
+from specfuse_core.request import Message, Request
 from specfuse_core.trace import json_lines
-from specfuse_core.types import Generation, Message, Request
+from specfuse_core.types import Generation
 
 __all__ = ["app", "main"]
 

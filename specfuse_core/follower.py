@@ -14,7 +14,7 @@ from specfuse_core.closing import allowed_bytes, any_close, quick_close, short_c
 from specfuse_core.constraints import JsonSchema, grammar_of
 from specfuse_core.errors import InvalidConstraintError, InvalidToolError
 from specfuse_core.matching import matcher_of, vocabulary_of
-from specfuse_core.types import Request
+from specfuse_core.request import Request
 
 __all__ = ["Follower", "follow"]
 

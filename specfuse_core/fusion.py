@@ -29,19 +29,10 @@ from specfuse_core.errors import (
 )
 from specfuse_core.follower import Follower, follow
 from specfuse_core.outlet import Outlet, joined
+from specfuse_core.request import Conversation, Message, Request
 from specfuse_core.round import Ensemble, Member
 from specfuse_core.tools import Tool
-from specfuse_core.types import (
-    Candidate,
-    Conversation,
-    FinishReason,
-    Generation,
-    Message,
-    Request,
-    Round,
-    Segment,
-    Usage,
-)
+from specfuse_core.types import Candidate, FinishReason, Generation, Round, Segment, Usage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

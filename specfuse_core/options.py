@@ -17,7 +17,7 @@ import typer
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, ScoreMode
 from specfuse_core.constraints import Choice, Constraint, JsonSchema, Regex
 from specfuse_core.errors import InvalidOptionError, RequestError
-from specfuse_core.types import Request
+from specfuse_core.request import Request
 
 __all__ = [
     "clean",

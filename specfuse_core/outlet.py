@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from specfuse_core.channels import Channels, Piece
+from specfuse_core.request import Request
 from specfuse_core.text import StopBuffer
-from specfuse_core.types import Request, Round, Segment
+from specfuse_core.types import Round, Segment
 
 __all__ = ["Outlet", "joined"]
 

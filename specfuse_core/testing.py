@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from specfuse_core.calls import complete_segment
 from specfuse_core.errors import PromptTooLongError
 from specfuse_core.follower import Follower, follow
+from specfuse_core.request import Message, Request
 from specfuse_core.tools import Tool
-from specfuse_core.types import Candidate, Cost, Message, Request, Verification
+from specfuse_core.types import Candidate, Cost, Verification
 
 __all__ = ["ScriptedBackend", "ScriptedSession"]
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from specfuse_core.fusion import FusionEngine
-from specfuse_core.types import FinishReason, Generation, Request, Round, Segment, Usage
+from specfuse_core.request import Request
+from specfuse_core.types import FinishReason, Generation, Round, Segment, Usage
 
 __all__ = [
     "CandidateRow",

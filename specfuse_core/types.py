@@ -1,4 +1,4 @@
-"""The data that travels: messages and requests in, segments and generations out.
+"""What comes of a request: candidates, verifications, rounds, segments, the whole generation.
 
 Plain frozen records. Nothing here knows of token ids or tensors: text is the only currency
 between base models.
@@ -6,240 +6,29 @@ between base models.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self, get_args
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Self
 
-from specfuse_core.config import SamplingParams, unknown_option
-from specfuse_core.constraints import Constraint, grammar_of
-from specfuse_core.errors import (
-    EmptyConversationError,
-    EmptyStopStringError,
-    InvalidConstraintError,
-    InvalidLimitError,
-    InvalidMessageError,
-    InvalidOptionError,
-)
-from specfuse_core.tools import Tool, ToolChoice, check_tools
+from specfuse_core.errors import InvalidOptionError
+from specfuse_core.request import ToolCall
 
 __all__ = [
     "CallDelta",
     "Candidate",
     "Channel",
-    "Conversation",
     "Cost",
     "FinishReason",
     "Generation",
-    "Message",
     "ModelUsage",
-    "Request",
-    "Role",
     "Round",
     "Segment",
-    "ToolCall",
     "Usage",
     "Verification",
 ]
 
-Role = Literal["system", "user", "assistant", "tool"]
 Channel = Literal["text", "reasoning", "tool_call"]
 FinishReason = Literal["stop", "stop_sequence", "length", "context", "cancelled"]
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call that an assistant turn made: the tool's name and its parsed arguments."""
-
-    name: str
-    arguments: Mapping[str, Any]
-    id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation.
-
-    Raises:
-        InvalidMessageError: for an unknown role or content that is not text.
-    """
-
-    role: Role
-    content: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.role not in get_args(Role):
-            raise InvalidMessageError(
-                f"unknown role {self.role!r}; use one of {', '.join(get_args(Role))}."
-            )
-        if not isinstance(self.content, str):
-            raise InvalidMessageError(
-                f"the content of a {self.role} message is {type(self.content).__name__}, not str; "
-                "give text (images and other media are not supported)."
-            )
-
-    @classmethod
-    def of(cls, message: Message | Mapping[str, Any]) -> Message:
-        """``message`` itself, or one made from ``{"role": ..., "content": ...}``."""
-        if isinstance(message, Message):
-            return message
-        if not isinstance(message, Mapping) or "role" not in message:
-            raise InvalidMessageError(
-                f"a message is a Message or a mapping with 'role' and 'content', got {message!r}."
-            )
-        for key in message:
-            if key not in cls.__dataclass_fields__:
-                raise unknown_option("Message", str(key), list(cls.__dataclass_fields__))
-        fields = dict(message)
-        calls = fields.pop("tool_calls", None) or ()
-        if fields.get("content") is None:
-            fields["content"] = ""
-        return cls(**fields, tool_calls=tuple(_tool_call(call) for call in calls))
-
-
-def _tool_call(call: ToolCall | Mapping[str, Any]) -> ToolCall:
-    if isinstance(call, ToolCall):
-        return call
-    if not isinstance(call, Mapping) or not {"name", "arguments"} <= set(call):
-        raise InvalidMessageError(
-            f"a tool call is a ToolCall or a mapping with 'name' and 'arguments', got {call!r}."
-        )
-    return ToolCall(call["name"], call["arguments"], call.get("id") or "")
-
-
-#: What users may pass as a conversation.
-Conversation = str | Sequence[Message | Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One conversation to be answered, and the limits of the answer.
-
-    Args:
-        messages: the turns so far. A final assistant turn is continued.
-        max_new_tokens: limit of the answer, in tokens of the first base model's tokenizer.
-        stop: strings that end the answer; they are not part of it.
-        sampling: how drafts are drawn.
-        constraint: what the answer must look like.
-        tools: what the answer may call.
-        tool_choice: ``"auto"`` (text, or calls), ``"none"``, ``"required"`` (calls), or the name
-            of the tool that must be called.
-        parallel_tool_calls: whether one answer may make several calls.
-    """
-
-    messages: tuple[Message, ...]
-    max_new_tokens: int = 512
-    stop: tuple[str, ...] = ()
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-    constraint: Constraint | None = None
-    tools: tuple[Tool, ...] = ()
-    tool_choice: ToolChoice = "auto"
-    parallel_tool_calls: bool = True
-
-    def __post_init__(self) -> None:
-        if self.constraint is not None and not isinstance(self.constraint, Constraint):
-            raise InvalidConstraintError(
-                f"a constraint is a JsonSchema, JsonObject, Regex, Choice or Grammar, got "
-                f"{type(self.constraint).__name__}."
-            )
-        if not isinstance(self.tool_choice, str):
-            raise InvalidOptionError(f"tool_choice must be text, got {self.tool_choice!r}.")
-        check_tools(self.tools, self.tool_choice)
-        if not any(message.content or message.tool_calls for message in self.messages):
-            raise EmptyConversationError(
-                "the conversation is empty; give at least one message with some text."
-            )
-        if isinstance(self.max_new_tokens, bool) or not isinstance(self.max_new_tokens, int):
-            raise InvalidOptionError(
-                f"max_new_tokens must be an integer, got {self.max_new_tokens!r}."
-            )
-        if self.max_new_tokens < 1:
-            raise InvalidLimitError(
-                f"max_new_tokens must be at least 1, got {self.max_new_tokens}."
-            )
-        for stop in self.stop:
-            if not isinstance(stop, str):
-                raise InvalidOptionError(f"a stop string must be text, got {stop!r}.")
-            if not stop:
-                raise EmptyStopStringError(
-                    "a stop string is empty, which would stop every answer at once; leave it out."
-                )
-
-    @classmethod
-    def of(cls, conversation: Conversation | Request, **options: Any) -> Request:
-        """A request from what users write: a question, a list of messages, or a request.
-
-        Args:
-            conversation: a question, messages (or mappings like them), or a ``Request``.
-            options: ``max_new_tokens``, ``stop`` (a string or several), ``sampling``,
-                ``constraint``, ``tools`` (each a ``Tool`` or a mapping in OpenAI's form),
-                ``tool_choice``, ``parallel_tool_calls``, or any field of
-                :class:`SamplingParams` by its own name.
-
-        Raises:
-            RequestError: for a conversation that cannot be answered.
-            ConfigError: for an unknown option or a bad value.
-        """
-        own = set(cls.__dataclass_fields__) - {"messages"}
-        drawn = set(SamplingParams.model_fields)
-        for name in options:
-            if name not in own | drawn:
-                raise unknown_option("the request", name, sorted(own | drawn))
-        base = conversation if isinstance(conversation, Request) else None
-        sampling = options.get("sampling") or (base.sampling if base else SamplingParams())
-        if not isinstance(sampling, SamplingParams):
-            raise InvalidOptionError(f"sampling must be SamplingParams, got {sampling!r}.")
-        changes = {name: value for name, value in options.items() if name in drawn}
-        stop = options.get("stop", base.stop if base else ())
-        if stop is not None and not isinstance(stop, Iterable):
-            raise InvalidOptionError(f"stop must be a string or several, got {stop!r}.")
-        fields = {name: value for name, value in options.items() if name in own}
-        if fields.get("tools", ()) is None or isinstance(fields.get("tools"), str | Mapping):
-            raise InvalidOptionError(f"tools must be a list of tools, got {fields['tools']!r}.")
-        if "tools" in fields:
-            fields["tools"] = tuple(Tool.of(tool) for tool in fields["tools"])
-        fields["stop"] = (stop,) if isinstance(stop, str) else tuple(stop or ())
-        fields["sampling"] = sampling.replace(**changes) if changes else sampling
-        if base is not None:
-            return replace(base, **fields)
-        return cls(messages=_messages(conversation), **fields)  # type: ignore[arg-type]
-
-    @property
-    def calls(self) -> bool:
-        """Whether the answer may call a tool."""
-        return bool(self.tools) and self.tool_choice != "none"
-
-    @property
-    def free(self) -> bool:
-        """Whether the answer's text outside of calls may be anything."""
-        return self.constraint is None and (not self.calls or self.tool_choice == "auto")
-
-    @property
-    def grammar(self) -> str | None:
-        """The grammar of the whole answer; None if everything is allowed."""
-        return grammar_of(
-            self.constraint, self.tools, self.tool_choice, parallel=self.parallel_tool_calls
-        )
-
-    def seeded(self) -> Request:
-        """The request itself if it has a seed, else one with a freshly drawn seed."""
-        if self.sampling.seed is not None:
-            return self
-        seed = random.SystemRandom().getrandbits(32)
-        return replace(self, sampling=self.sampling.replace(seed=seed))
-
-
-def _messages(conversation: Conversation) -> tuple[Message, ...]:
-    if isinstance(conversation, str):
-        return (Message("user", conversation),)
-    if isinstance(conversation, Mapping | Message) or not isinstance(conversation, Iterable):
-        raise InvalidMessageError(
-            f"a conversation is a string or a list of messages, got {type(conversation).__name__}."
-        )
-    return tuple(Message.of(message) for message in conversation)
 
 
 @dataclass(frozen=True, slots=True)

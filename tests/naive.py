@@ -15,8 +15,9 @@ import torch
 from specfuse_core import FusionEngine
 from specfuse_core.calls import complete_segment
 from specfuse_core.hf import LocalBackend
+from specfuse_core.request import Request
 from specfuse_core.text import complete_characters
-from specfuse_core.types import Candidate, Cost, Generation, Request, Verification
+from specfuse_core.types import Candidate, Cost, Generation, Verification
 
 #: What a draw depends on: the position, and the ids before it.
 Draws = dict[tuple[int, tuple[int, ...]], tuple[torch.Tensor, int]]

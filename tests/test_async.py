@@ -14,8 +14,9 @@ import pytest
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import EmptyConversationError, PromptTooLongError, UnknownOptionError
 from specfuse_core.fusion import FusionEngine
+from specfuse_core.request import Request
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
-from specfuse_core.types import Generation, Request, Segment
+from specfuse_core.types import Generation, Segment
 
 WAIT = 20  # Seconds until a test that hangs fails; nothing waits that long.
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from specfuse_core.calls import write_call
 from specfuse_core.channels import THINKING, Channels, Piece
-from specfuse_core.types import ToolCall
+from specfuse_core.request import ToolCall
 
 CALL = write_call("get_weather", {"city": 'Os"lo}', "days": [1, {"a": "é"}]})
 OTHER = write_call("order_lamps", {})

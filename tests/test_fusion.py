@@ -31,16 +31,9 @@ from specfuse_core.errors import (
     UnknownOptionError,
 )
 from specfuse_core.fusion import FusionEngine
+from specfuse_core.request import Message, Request
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
-from specfuse_core.types import (
-    Candidate,
-    Generation,
-    Message,
-    Request,
-    Round,
-    Segment,
-    Verification,
-)
+from specfuse_core.types import Candidate, Generation, Round, Segment, Verification
 
 invariant = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 

@@ -16,7 +16,8 @@ from specfuse_core import FusionEngine, Message
 from specfuse_core.hf.codec import TextCodec
 from specfuse_core.hf.template import ChatTemplate
 from specfuse_core.hf.tokens import ResponseTokens
-from specfuse_core.types import Candidate, Request, ToolCall
+from specfuse_core.request import Request, ToolCall
+from specfuse_core.types import Candidate
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "</s>", "<s>", "<pad>")
 #: Families that give back every text; the others drop or change characters that they do not know.

@@ -24,6 +24,7 @@ ORDER = [
     "tools",
     "constraints",
     "providers",
+    "request",
     "types",
     "channels",
     "matching",

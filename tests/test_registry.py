@@ -23,8 +23,8 @@ from specfuse_core.errors import (
 )
 from specfuse_core.hf import LocalBackend
 from specfuse_core.registry import model_configs, model_names, release_engines, shared_engine
+from specfuse_core.request import Message
 from specfuse_core.testing import ScriptedBackend
-from specfuse_core.types import Message
 
 READER = next(path for path in bundled_models() if path.name == "reader")
 

@@ -13,9 +13,10 @@ import pytest
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import NoVerificationError
 from specfuse_core.exits import leaving, shares
+from specfuse_core.request import Request
 from specfuse_core.round import Ensemble, Member
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
-from specfuse_core.types import Candidate, Request, Round, Verification
+from specfuse_core.types import Candidate, Round, Verification
 
 NO_EXIT = FusionConfig(method="specfuse", model_exit=False)
 EAGER_EXIT = FusionConfig(method="specfuse", exit_warmup=0, exit_temperature=0.2)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from specfuse_core.backend import Backend, Session
 from specfuse_core.errors import PromptTooLongError
+from specfuse_core.request import Message, Request
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
-from specfuse_core.types import Candidate, Message, Request
+from specfuse_core.types import Candidate
 
 invariant = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

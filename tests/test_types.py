@@ -16,18 +16,8 @@ from specfuse_core.errors import (
     InvalidOptionError,
     UnknownOptionError,
 )
-from specfuse_core.types import (
-    Candidate,
-    Cost,
-    Generation,
-    Message,
-    ModelUsage,
-    Request,
-    Round,
-    Segment,
-    ToolCall,
-    Usage,
-)
+from specfuse_core.request import Message, Request, ToolCall
+from specfuse_core.types import Candidate, Cost, Generation, ModelUsage, Round, Segment, Usage
 
 ROUND = Round(
     index=1,

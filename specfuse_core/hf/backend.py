@@ -23,8 +23,8 @@ from specfuse_core.hf.sampling import Chooser, Sampler
 from specfuse_core.hf.session import LocalSession
 from specfuse_core.hf.template import ChatTemplate, Prompt
 from specfuse_core.hf.tokens import ResponseTokens
+from specfuse_core.request import Message, Request
 from specfuse_core.tools import Tool
-from specfuse_core.types import Message, Request
 
 __all__ = ["LoadedModel", "LocalBackend"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from specfuse_core.hf.codec import TextCodec
-from specfuse_core.types import Message
+from specfuse_core.request import Message
 
 __all__ = ["Escape"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from specfuse_core.calls import write_call
-from specfuse_core.types import Message
+from specfuse_core.request import Message
 
 __all__ = ["REPAIRS"]
 

@@ -18,8 +18,8 @@ from specfuse_core.errors import NoEndTokenError, TemplateError
 from specfuse_core.hf.codec import TextCodec
 from specfuse_core.hf.escape import Escape
 from specfuse_core.hf.repairs import REPAIRS
+from specfuse_core.request import Message
 from specfuse_core.tools import Tool, describe
-from specfuse_core.types import Message
 
 __all__ = ["PLAIN_TEMPLATE", "ChatTemplate", "Prompt"]
 
