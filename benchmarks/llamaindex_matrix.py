@@ -336,7 +336,8 @@ _MODES = (
     (ResponseMode.COMPACT, True),
     (ResponseMode.REFINE, True),
     (ResponseMode.TREE_SUMMARIZE, True),
-    (ResponseMode.SIMPLE_SUMMARIZE, True),
+    # It prints a list with escaped line breaks into its prompt, which small models misread.
+    (ResponseMode.SIMPLE_SUMMARIZE, False),
     (ResponseMode.ACCUMULATE, True),
 )
 

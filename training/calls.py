@@ -99,7 +99,7 @@ def call(rng: random.Random, skill: Skill, tool: Tool, values: Mapping[str, Valu
 
 def draw_request(rng: random.Random, split: Split | None = None) -> tuple[Tool, dict[str, Value]]:
     """A tool (of the split, if one is given) and kind -> value of what is asked of it."""
-    maker = rng.choices((draw_action, _draw_common, draw_invented), (50, 30, 20))[0]
+    maker = rng.choices((draw_action, _draw_common, draw_invented), (55, 30, 15))[0]
     tool = maker(rng)
     while split is not None and tool not in COMMON and tool.split is not split:
         tool = maker(rng)
