@@ -15,9 +15,11 @@ from specfuse_core.testing import ScriptedBackend
 
 pytestmark = pytest.mark.usefixtures("own_loop")
 
-#: Beyond the bundled models, which know neither ReAct's form nor Python nor how to judge answers.
+#: Beyond the bundled models, which know neither ReAct's form nor Python nor how to judge answers,
+#: and misread a list that is printed with its quotes.
 BEYOND = {
     "synthesizer filtering answers",
+    "synthesizer simple_summarize",
     "query engine with an output class",
     "router query engine",
     "sub question query engine",
