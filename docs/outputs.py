@@ -6,6 +6,7 @@ python docs/outputs.py
 import io
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -17,11 +18,13 @@ _PROGRAM = re.compile(r"(?<=```python\n)(?P<program>[^`]*)```\n\n```text\n(?P<ou
 _COMMAND = re.compile(
     r"(?<=```console\n)\$ specfuse (?P<arguments>[^\n]*)\n(?P<output>[^`]*)(?=```)"
 )
+_EXAMPLE = re.compile(r"(?<=```console\n)\$ python (?P<path>[^\n]*)\n(?P<output>[^`]*)(?=```)")
 
 
 def filled(page: str) -> str:
     """``page`` with the output after each program, and after each command of a console."""
-    return _COMMAND.sub(_after_command, _PROGRAM.sub(_after_program, page))
+    page = _COMMAND.sub(_after_command, _PROGRAM.sub(_after_program, page))
+    return _EXAMPLE.sub(_after_example, page)
 
 
 def _after_program(block: re.Match[str]) -> str:
@@ -29,6 +32,13 @@ def _after_program(block: re.Match[str]) -> str:
     with chdir(ROOT), redirect_stdout(printed):
         exec(compile(block["program"], "README.md", "exec"), {})
     return f"{block['program']}```\n\n```text\n{_trimmed(printed.getvalue())}"
+
+
+def _after_example(block: re.Match[str]) -> str:
+    printed = io.StringIO()
+    with chdir(ROOT), redirect_stdout(printed):
+        runpy.run_path(str(ROOT / block["path"]), run_name="__main__")
+    return f"$ python {block['path']}\n{_trimmed(printed.getvalue())}"
 
 
 def _after_command(block: re.Match[str]) -> str:

@@ -55,7 +55,8 @@ class HashedWords(BaseEmbedding):
 def main() -> None:
     Settings.llm = SpecFuseLLM()
     Settings.tokenizer = Settings.llm.tokenizer
-    nodes = [TextNode(text=line) for line in NOTES]
+    # Of equals the store takes those first whose ids come first; they are random where not given.
+    nodes = [TextNode(id_=line, text=line) for line in NOTES]
     index = VectorStoreIndex(nodes, embed_model=HashedWords(NOTES))
     engine = index.as_query_engine(streaming=True, similarity_top_k=3)
     for question in QUESTIONS:
