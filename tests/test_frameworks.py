@@ -6,13 +6,18 @@ from typing import Any
 
 import pytest
 
+from langchain_specfuse import ChatSpecFuse
+from llamaindex_specfuse import SpecFuseLLM
 from specfuse_core import FusionEngine, SamplingParams
 from specfuse_core.aliases import renamed
 from specfuse_core.arguments import KNOBS, SAMPLING, check_call, check_fields, request_options
 from specfuse_core.constraints import JsonObject
 from specfuse_core.errors import (
     AnswerTimeoutError,
+    EmptyEnsembleError,
     FusionError,
+    InvalidLimitError,
+    InvalidOptionError,
     PromptTooLongError,
     UnknownOptionError,
 )
@@ -81,3 +86,44 @@ def test_fields_make_the_engine_they_say() -> None:
     assert fields._window() == 4096
     assert fields.model_name == "a,b"
     assert set(SAMPLING) == set(SamplingParams.model_fields)
+
+
+BAD: list[tuple[dict[str, Any], type[FusionError], str]] = [
+    ({"models": []}, EmptyEnsembleError, "bundled"),
+    ({"modles": ["a"]}, UnknownOptionError, "{llm}.*did you mean 'models'"),
+    ({"temprature": 1}, UnknownOptionError, "{llm}.*did you mean 'temperature'"),
+    ({"temperature": -1}, InvalidLimitError, "temperature"),
+    ({"segment_tokens": 0}, InvalidLimitError, "segment_tokens"),
+    ({"max_tokens": 0}, InvalidLimitError, "max_tokens"),
+    ({"timeout": 0}, InvalidLimitError, "timeout"),
+    (
+        {"engine": FusionEngine([ScriptedBackend("a", "Hello")]), "models": ["a"]},
+        InvalidOptionError,
+        "one of them",
+    ),
+]
+
+
+@pytest.mark.parametrize("llm", [ChatSpecFuse, SpecFuseLLM])
+@pytest.mark.parametrize(("options", "error", "message"), BAD)
+def test_bad_options_are_told_at_once(
+    llm: type[ChatSpecFuse | SpecFuseLLM],
+    options: dict[str, Any],
+    error: type[FusionError],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message.format(llm=llm.__name__)):
+        llm(**options)
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD)
+def test_both_frameworks_refuse_in_the_same_words(
+    options: dict[str, Any], error: type[FusionError], message: str
+) -> None:
+    with pytest.raises(error) as first:
+        ChatSpecFuse(**options)
+    with pytest.raises(error) as second:
+        SpecFuseLLM(**options)
+    # What follows the first semicolon are the names that each class knows.
+    said = [str(caught.value).split(";")[0] for caught in (first, second)]
+    assert said[0].replace("ChatSpecFuse", "SpecFuseLLM") == said[1]

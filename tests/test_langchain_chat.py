@@ -48,8 +48,6 @@ from specfuse_core.calls import write_call
 from specfuse_core.errors import (
     AnswerTimeoutError,
     EmptyConversationError,
-    EmptyEnsembleError,
-    InvalidLimitError,
     InvalidMessageError,
     InvalidOptionError,
     InvalidToolError,
@@ -357,31 +355,6 @@ def test_knobs_reach_the_engine() -> None:
     engine = FusionEngine([ScriptedBackend("a", script)]).with_config(call_segment_tokens=None)
     assert ChatSpecFuse(engine=engine)._fusion({}).config.call_segment_tokens is None
     assert chat(script, method="specfuse")._fusion({}).config.model_exit is True
-
-
-BAD: list[tuple[dict[str, Any], type[FusionError], str]] = [
-    ({"models": []}, EmptyEnsembleError, "bundled"),
-    ({"modles": ["a"]}, UnknownOptionError, "did you mean 'models'"),
-    ({"temprature": 1}, UnknownOptionError, "did you mean 'temperature'"),
-    ({"temperature": -1}, InvalidLimitError, "temperature"),
-    ({"segment_tokens": 0}, InvalidLimitError, "segment_tokens"),
-    ({"max_tokens": 0}, InvalidLimitError, "max_tokens"),
-    ({"timeout": 0}, InvalidLimitError, "timeout"),
-]
-
-
-@pytest.mark.parametrize(("options", "error", "message"), BAD)
-def test_bad_options_are_told_at_once(
-    options: dict[str, Any], error: type[FusionError], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        ChatSpecFuse(**options)
-
-
-def test_models_and_an_engine_exclude_each_other() -> None:
-    engine = FusionEngine([ScriptedBackend("a", "Hello")])
-    with pytest.raises(InvalidOptionError, match="one of them"):
-        ChatSpecFuse(engine=engine, models=["a"])
 
 
 async def failing(model: Any, question: Any, error: type[Exception]) -> None:

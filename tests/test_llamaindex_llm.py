@@ -43,10 +43,7 @@ from specfuse_core.calls import write_call
 from specfuse_core.errors import (
     AnswerTimeoutError,
     EmptyConversationError,
-    EmptyEnsembleError,
-    InvalidLimitError,
     InvalidMessageError,
-    InvalidOptionError,
     PromptTooLongError,
     UnknownModelError,
     UnknownOptionError,
@@ -280,37 +277,6 @@ def test_what_is_set_and_what_a_call_says() -> None:
     assert model.complete("Hello", max_tokens=9, stop=["two"]).text == "One "
     assert model.complete("Hello", max_tokens=9, stop="two").text == "One "
     assert model.complete("Hello", constraint=Choice(["yes", "no"]), max_tokens=9).text in "yes no"
-
-
-BAD: list[tuple[dict[str, Any], type[FusionError], str]] = [
-    ({"models": []}, EmptyEnsembleError, "bundled"),
-    ({"modles": ["a"]}, UnknownOptionError, r"SpecFuseLLM.*did you mean 'models'"),
-    ({"temprature": 1}, UnknownOptionError, "did you mean 'temperature'"),
-    ({"temperature": -1}, InvalidLimitError, "temperature"),
-    ({"segment_tokens": 0}, InvalidLimitError, "segment_tokens"),
-    ({"max_tokens": 0}, InvalidLimitError, "max_tokens"),
-    ({"timeout": 0}, InvalidLimitError, "timeout"),
-]
-
-
-@pytest.mark.parametrize(("options", "error", "message"), BAD)
-def test_bad_options_are_told_at_once_and_as_on_the_other_side(
-    options: dict[str, Any], error: type[FusionError], message: str
-) -> None:
-    with pytest.raises(error, match=message) as ours:
-        SpecFuseLLM(**options)
-    with pytest.raises(error) as theirs:
-        ChatSpecFuse(**options)
-    # The known names are those of each class.
-    assert (
-        str(ours.value).split(";")[0].replace("SpecFuseLLM", "ChatSpecFuse")
-        == (str(theirs.value).split(";")[0])
-    )
-
-
-def test_models_and_an_engine_exclude_each_other() -> None:
-    with pytest.raises(InvalidOptionError, match="one of them"):
-        SpecFuseLLM(engine=FusionEngine([ScriptedBackend("a", "Hello")]), models=["a"])
 
 
 CORE: dict[str, Any] = {
