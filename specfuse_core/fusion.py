@@ -28,9 +28,10 @@ from specfuse_core.errors import (
     UnknownModelError,
 )
 from specfuse_core.follower import Follower, follow
+from specfuse_core.member import Member
 from specfuse_core.outlet import Outlet, joined
 from specfuse_core.request import Conversation, Message, Request
-from specfuse_core.round import Ensemble, Member
+from specfuse_core.round import Ensemble
 from specfuse_core.tools import Tool
 from specfuse_core.types import Candidate, FinishReason, Generation, Round, Segment, Usage
 

@@ -12,56 +12,18 @@ from concurrent.futures import Executor, wait
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from specfuse_core.backend import Session
 from specfuse_core.calls import begins_call
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import NoVerificationError
 from specfuse_core.exits import confidence, leaving, shares
+from specfuse_core.member import Member
 from specfuse_core.scoring import score_row
-from specfuse_core.types import Candidate, ModelUsage, Round, Verification
+from specfuse_core.types import Candidate, Round, Verification
 from specfuse_core.voting import feedback, vote, winner
 
-__all__ = ["Ensemble", "Member"]
+__all__ = ["Ensemble"]
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Member:
-    """One base model's part in one answer.
-
-    Args:
-        name: the model's name.
-        session: its view of the request.
-        drafts: whether it drafts.
-        verifies: whether it verifies.
-        weight: its voting weight; those of the active members sum to one.
-        quality: Q_i, the sum of its vote shares so far.
-    """
-
-    name: str
-    session: Session
-    drafts: bool
-    verifies: bool
-    weight: float
-    quality: float = 0.0
-    rounds: int = 0
-    segments: int = 0
-    characters: int = 0
-    exited: int | None = None
-    seconds: float = 0.0
-
-    def usage(self) -> ModelUsage:
-        """What the model did and spent so far."""
-        return ModelUsage(
-            self.name,
-            self.rounds,
-            self.segments,
-            self.characters,
-            self.exited,
-            self.session.cost,
-            self.seconds,
-        )
 
 
 @dataclass(frozen=True, slots=True)

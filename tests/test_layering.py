@@ -36,6 +36,7 @@ ORDER = [
     "budget",
     "outlet",
     "backend",
+    "member",
     "round",
     "deadline",
     "aliases",
