@@ -207,10 +207,10 @@ class Screen:
         shown = 0
         for row in rows:
             style = self.style(row.model) if row.won else "dim"
-            leaves = " (leaves)" if row.exited else ""
+            moves = " (returns)" * row.recalled + " (leaves)" * row.exited
             table.add_row(
                 "" if row.round == shown else str(row.round),
-                Text(f"{_WINNER if row.won else ' '} {one_line(row.model)}{leaves}", style),
+                Text(f"{_WINNER if row.won else ' '} {one_line(row.model)}{moves}", style),
                 Text(_quoted(row.text, row.ends), style),
                 _number(row.vote),
                 *(_number(row.scores.get(name)) for name in verifiers),

@@ -203,6 +203,7 @@ class CandidateRow:
         scores: each verifier's score of it, by the verifier's name; None where void.
         weight: the voting weight of its drafter, None if that does not verify.
         exited: whether its drafter left after this round.
+        recalled: whether its drafter had left and was brought back for this round.
     """
 
     round: int
@@ -214,6 +215,7 @@ class CandidateRow:
     scores: dict[str, float | None]
     weight: float | None
     exited: bool
+    recalled: bool
 
 
 def candidate_rows(rounds: Iterable[Round]) -> Iterator[CandidateRow]:
@@ -231,6 +233,7 @@ def candidate_rows(rounds: Iterable[Round]) -> Iterator[CandidateRow]:
                 scores={v: row[d] for v, row in zip(played.verifiers, played.scores, strict=True)},
                 weight=weights.get(name),
                 exited=name in played.exited,
+                recalled=name in played.recalled,
             )
 
 

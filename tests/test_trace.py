@@ -1,11 +1,13 @@
 """A run as data: JSON lines and table rows."""
 
+import io
 import json
 from itertools import islice
 
 import pytest
 
 from specfuse_core import Choice, FusionConfig, FusionEngine, Request
+from specfuse_core.console import Screen
 from specfuse_core.testing import ScriptedBackend
 from specfuse_core.trace import candidate_rows, json_lines, model_rows, records
 
@@ -129,6 +131,29 @@ def test_candidate_rows_mark_the_winner_and_who_leaves() -> None:
         ("good", None),
         ("bad", left),
     ]
+
+
+def test_candidate_rows_and_the_screen_mark_who_returns() -> None:
+    def sure_of(name: str, script: str, **known: float) -> ScriptedBackend:
+        return ScriptedBackend(
+            name, script, scorer=lambda _, candidate: [known[candidate.text.strip()]]
+        )
+
+    backends = [
+        sure_of("first", "x x q q", x=0.8, y=0.3, q=0.05, p=0.01),
+        sure_of("second", "p p y y", x=0.7, y=0.9, q=0.02, p=0.02),
+    ]
+    config = FusionConfig(
+        method="specfuse", segment_tokens=1, exit_warmup=0, exit_temperature=0.2, exit_recall=0.1
+    )
+    rounds = FusionEngine(backends, config).generate("?", max_new_tokens=4).rounds
+    rows = list(candidate_rows(rounds))
+    assert [(row.round, row.model) for row in rows if row.exited] == [(1, "second"), (3, "first")]
+    assert [(row.round, row.model) for row in rows if row.recalled] == [(3, "second")]
+    shown = io.StringIO()
+    Screen(shown).rounds(rounds)
+    for mark in ("second (leaves)", "first (leaves)", "second (returns)"):
+        assert shown.getvalue().count(mark) == 1
 
 
 def test_a_drafter_that_does_not_verify_has_no_weight(engine: FusionEngine) -> None:
