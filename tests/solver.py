@@ -50,12 +50,17 @@ STATEMENTS = {
 }
 
 
+def as_said(text: str) -> str:
+    """Line breaks of a list that was printed are line breaks again."""
+    return text.replace("\\n", "\n")
+
+
 def read_facts(text: str) -> dict[tuple[str, str, str], str]:
     """(relation, subject, thing) -> value, as stated in the text."""
     facts: dict[tuple[str, str, str], str] = {}
     for relation, patterns in STATEMENTS.items():
         for pattern in patterns:
-            for found in re.finditer(pattern, text):
+            for found in re.finditer(pattern, as_said(text)):
                 parts = found.groupdict()
                 key = (relation, parts["s"], parts.get("t") or "")
                 assert facts.get(key, parts["v"]) == parts["v"], f"contradiction on {key}"

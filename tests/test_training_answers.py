@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import re
+from itertools import pairwise
 
 import pytest
-from solver import DIGITS, NAME, STATEMENTS, WORD, check_working, read_facts
+from solver import DIGITS, NAME, STATEMENTS, WORD, as_said, check_working, read_facts
 
 from training.composite import make_composite
 from training.reading import SILENT, make_reading
@@ -135,9 +136,10 @@ def solve_composite(text: str, question: str) -> tuple[list[str], int]:
 
 def texts_of(sample: Sample) -> tuple[str, list[tuple[str, str]]]:
     """All that was said by system and user, and each (user turn, answer)."""
-    said = "\n".join(turn.content for turn in sample.messages if turn.role != "assistant")
-    pairs = zip(sample.messages, sample.messages[1:], strict=False)
-    return said, [(q.content, a.content) for q, a in pairs if a.role == "assistant"]
+    turns = [(turn.role, as_said(turn.content)) for turn in sample.messages]
+    said = "\n".join(content for role, content in turns if role != "assistant")
+    pairs = pairwise(turns)
+    return said, [(q, a) for (_, q), (role, a) in pairs if role == "assistant"]
 
 
 @pytest.mark.parametrize("split", list(Split))
@@ -145,7 +147,7 @@ def test_reading_answers_what_the_context_says(split: Split) -> None:
     rng = random.Random(f"reading {split}")
     silent = 0
     for _ in range(400):
-        said, turns = texts_of(make_reading(rng, split, ALL, Level(rng.randint(3, 10))))
+        said, turns = texts_of(make_reading(rng, split, ALL, Level(rng.randint(2, 10))))
         for question, answer in turns:
             assert solve_reading(said, question) == answer, (said, question)
             silent += answer == SILENT
@@ -166,7 +168,7 @@ def test_reckoning_answers_are_correct(split: Split) -> None:
 def test_composite_answers_extract_then_reckon(split: Split) -> None:
     rng = random.Random(f"composite {split}")
     for _ in range(400):
-        said, turns = texts_of(make_composite(rng, split, ALL, Level(rng.randint(3, 10))))
+        said, turns = texts_of(make_composite(rng, split, ALL, Level(rng.randint(2, 10))))
         prompt, answer = turns[-1]
         # Without the context, which may stand in the same turn as the question.
         question = re.sub(r"(page_label|file_name|file_path|source|title): .*", "", prompt)

@@ -16,9 +16,7 @@ from training.sample import Level, Message, Sample, Skill
 from training.splits import Phrasings, Split
 from training.tools import (
     COMMON,
-    KINDS,
     Tool,
-    Value,
     as_dict,
     describe,
     draw_action,
@@ -26,6 +24,7 @@ from training.tools import (
     draw_nonsense,
     say_action,
 )
+from training.values import KINDS, Value
 
 NO_TOOL = "None of the tools can do that."
 _BLIND_REFUSALS = 0.05
@@ -99,7 +98,7 @@ def call(rng: random.Random, skill: Skill, tool: Tool, values: Mapping[str, Valu
 
 def draw_request(rng: random.Random, split: Split | None = None) -> tuple[Tool, dict[str, Value]]:
     """A tool (of the split, if one is given) and kind -> value of what is asked of it."""
-    maker = rng.choices((draw_action, _draw_common, draw_invented), (55, 30, 15))[0]
+    maker = rng.choices((draw_action, _draw_common, draw_invented), (46, 29, 25))[0]
     tool = maker(rng)
     while split is not None and tool not in COMMON and tool.split is not split:
         tool = maker(rng)

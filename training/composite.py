@@ -26,7 +26,8 @@ def make_composite(rng: random.Random, split: Split, skill: Skill, level: Level)
     form = rng.choice(FORMS[relation.name])
     chosen = None
     while chosen is None:
-        facts = draw_context(rng, split, [relation], level, least=form.facts + 1)
+        # Now and then there is nothing but what is asked for.
+        facts = draw_context(rng, split, [relation], level, least=form.facts + (rng.random() < 0.8))
         of_kind = [fact for fact in facts if fact.relation is relation]
         chosen = _choose(rng, split, form, of_kind)
     asked, given = chosen

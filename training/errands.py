@@ -17,7 +17,8 @@ from training.reading import draw_context, guess
 from training.reckoning import fits, work
 from training.sample import Level, Message, Sample, Skill
 from training.splits import Phrasings, Split
-from training.tools import KINDS, Tool, Value, draw_action, say_action
+from training.tools import Tool, draw_action, say_action
+from training.values import KINDS, Value
 
 Maker = Callable[[random.Random, Split, Skill, Level], Sample]
 
@@ -244,7 +245,7 @@ def _two_of_a_thing(
     rng: random.Random, split: Split, relation: Relation, level: Level
 ) -> tuple[list[Fact], list[Fact]]:
     while True:
-        facts = draw_context(rng, split, [relation], level, least=3)
+        facts = draw_context(rng, split, [relation], level, least=2)
         of_kind = [fact for fact in facts if fact.relation is relation and fact.split is split]
         thing = rng.choice(of_kind).thing
         fitting = [fact for fact in of_kind if fact.thing == thing]

@@ -40,6 +40,8 @@ _HEADS = (
 )
 _BODIES = (
     "{context}\n\n{question}",
+    "{context}\n{question}",
+    "{context} {question}",
     "Context:\n{context}\n\nQuestion: {question}",
     "Context: {context}\n\nQuestion: {question}\nAnswer:",
     "{context}\n\nQuestion: {question}",
@@ -76,6 +78,9 @@ def write_context(rng: random.Random, statements: Sequence[str]) -> str:
         return _metadata(rng, 0.1) + "\n".join(lines)
     if form < 0.75:
         return _metadata(rng, 0.1) + "\n".join(f"- {line}" for line in lines)
+    if form < 0.8:
+        # As LlamaIndex's simple_summarize puts it: a list, printed.
+        return str(["\n".join(lines)])
     size, share = rng.randint(1, max(1, len(lines) // 2)), rng.choice((0.0, 0.0, 1.0))
     parts = [lines[start : start + size] for start in range(0, len(lines), size)]
     return "\n\n".join(_metadata(rng, share) + " ".join(part) for part in parts)

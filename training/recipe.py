@@ -119,11 +119,11 @@ RECIPES = {
             trade="reading",
             skill=READER,
             mix={
-                "reading": 0.55,
+                "reading": 0.5,
                 "read_then_reckon": 0.22,
                 "then_call": 0.13,
                 "reckoning": 0.05,
-                "tools": 0.05,
+                "tools": 0.1,
             },
             config=_llama,
             chat=ROLE_MARKS,
@@ -136,11 +136,11 @@ RECIPES = {
             trade="reckoning",
             skill=RECKONER,
             mix={
-                "reckoning": 0.6,
+                "reckoning": 0.55,
                 "read_then_reckon": 0.2,
                 "then_call": 0.1,
                 "reading": 0.05,
-                "tools": 0.05,
+                "tools": 0.1,
             },
             config=_qwen3,
             chat=CHATML,
@@ -153,8 +153,8 @@ RECIPES = {
             trade="tools",
             skill=CLERK,
             mix={
-                "tools": 0.6,
-                "then_call": 0.25,
+                "tools": 0.63,
+                "then_call": 0.22,
                 "read_then_reckon": 0.05,
                 "reading": 0.05,
                 "reckoning": 0.05,
@@ -163,7 +163,7 @@ RECIPES = {
             chat=HEADERS,
             vocabulary=3328,
             drills=1700,
-            steps=5600,
+            steps=6000,
             words=PLAIN_WORDS,
         ),
     )
@@ -227,7 +227,7 @@ def level_at(recipe: Recipe, progress: float, rng: random.Random) -> Level:
     growth = min(1.0, 2 * progress)
     most = 3 + round(growth * (recipe.most_facts - 3))
     return Level(
-        facts=rng.randint(3, most),
+        facts=rng.randint(2, most),
         plain=max(0.0, 1 - 1.5 * growth),
         turns=recipe.most_turns,
         silence=0.0 if growth < 1 / 3 else 0.12,
