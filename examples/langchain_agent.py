@@ -3,15 +3,15 @@
 python examples/langchain_agent.py
 """
 
-from pathlib import Path
-
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 
 from langchain_specfuse import ChatSpecFuse
 
-HOUSE = (Path(__file__).parent / "house.txt").read_text(encoding="utf-8").strip()
-QUESTION = "How many lamps are in the hall and the attic in total? Please order as many lamps."
+QUESTION = (
+    "The hall has 12 lamps. The attic has 7 lamps. How many lamps are in the hall and the attic in "
+    "total? Please order as many lamps."
+)
 
 
 @tool
@@ -22,9 +22,9 @@ def order_lamps(quantity: int) -> str:
 
 def main() -> None:
     agent = create_agent(ChatSpecFuse(), [order_lamps])
-    for message in agent.invoke({"messages": [("human", f"{HOUSE}\n\n{QUESTION}")]})["messages"]:
+    for message in agent.invoke({"messages": [("human", QUESTION)]})["messages"]:
         calls = [f"{call['name']}({call['args']})" for call in getattr(message, "tool_calls", [])]
-        print(f"{message.type:>5} | {' '.join([message.text, *calls]).strip().splitlines()[-1]}")
+        print(f"{message.type:>5} | {' '.join([message.text, *calls]).strip()}")
 
 
 if __name__ == "__main__":

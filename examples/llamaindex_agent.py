@@ -4,15 +4,16 @@ python examples/llamaindex_agent.py
 """
 
 import asyncio
-from pathlib import Path
 
 from llama_index.core.agent.workflow import AgentStream, FunctionAgent, ToolCallResult
 from llama_index.core.memory import ChatMemoryBuffer
 
 from llamaindex_specfuse import SpecFuseLLM
 
-HOUSE = (Path(__file__).parent / "house.txt").read_text(encoding="utf-8").strip()
-QUESTION = "How many lamps are in the hall and the attic in total? Please order as many lamps."
+QUESTION = (
+    "The hall has 12 lamps. The attic has 7 lamps. How many lamps are in the hall and the attic in "
+    "total? Please order as many lamps."
+)
 
 
 def order_lamps(quantity: int) -> str:
@@ -24,7 +25,7 @@ async def main() -> None:
     llm = SpecFuseLLM()
     agent = FunctionAgent(tools=[order_lamps], llm=llm)
     memory = ChatMemoryBuffer.from_defaults(llm=llm, tokenizer_fn=llm.tokenizer)
-    running = agent.run(f"{HOUSE}\n\n{QUESTION}", memory=memory)
+    running = agent.run(QUESTION, memory=memory)
     async for event in running.stream_events():
         if isinstance(event, AgentStream) and event.delta and event.raw:
             author = event.raw["specfuse"]["segment"]["model"]

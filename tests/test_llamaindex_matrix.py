@@ -15,11 +15,9 @@ from specfuse_core.testing import ScriptedBackend
 
 pytestmark = pytest.mark.usefixtures("own_loop")
 
-#: Beyond the bundled models, which know neither ReAct's form nor Python nor how to judge answers,
-#: and misread a list that is printed with its quotes.
+#: Beyond the bundled models, which know neither ReAct's form nor Python nor how to judge answers.
 BEYOND = {
     "synthesizer filtering answers",
-    "synthesizer simple_summarize",
     "query engine with an output class",
     "router query engine",
     "sub question query engine",
