@@ -173,6 +173,7 @@ class ScriptedLocalBackend(LocalBackend):
     Args:
         reencode: run everything again for each draft and each verification, as the authors'
             code does.
+        onednn: False runs the model as transformers has it.
     """
 
     def __init__(
@@ -183,8 +184,10 @@ class ScriptedLocalBackend(LocalBackend):
         place: int,
         *,
         reencode: bool = False,
+        onednn: bool = True,
     ) -> None:
-        super().__init__(name, lambda: (LoadedModel(Runner(model)), template_of(model, tokenizer)))
+        runner = Runner(model, onednn=onednn)
+        super().__init__(name, lambda: (LoadedModel(runner), template_of(model, tokenizer)))
         self.load()
         self._reencode = reencode
         # Each model drafts from its own part of the text.

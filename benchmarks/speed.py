@@ -9,6 +9,11 @@ the repetitions. The last line is one JSON object.
   as many tokens as the answer has for it.
 - ``naive_over_fused``: everything run again each round, against the fused answer; the texts are
   asserted to be equal.
+
+Both are what the same work costs with transformers as it is: ``generate``, and the authors' loop
+over plain models. ``--plain`` takes oneDNN's linear layers away from the fused side too, which
+leaves what fusing itself costs, and what caches alone save.
+
 - ``threads``: the sequential engine's wall time over that with one Python thread per model.
 - ``first_segment``: wall time to the first segment with one thread per model, over the slowest
   model's own prefill and draft; on a machine with fewer cores than models also the critical path
@@ -48,15 +53,17 @@ def _cpu(work: Callable[[], Any]) -> tuple[float, float, Any]:
 class Bench:
     """The models, and the engines over the first K of them."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, plain: bool = False) -> None:
         self.pairs = [(name, *build(name)) for name in list(MODELS)[:count]]
-        self.fast = [self._backend(i, reencode=False) for i in range(count)]
-        self.slow = [self._backend(i, reencode=True) for i in range(count)]
+        self.fast = [self._backend(i, onednn=not plain) for i in range(count)]
+        self.slow = [self._backend(i, reencode=True, onednn=False) for i in range(count)]
         self.pool = ThreadPoolExecutor(count)
 
-    def _backend(self, i: int, *, reencode: bool) -> ScriptedLocalBackend:
+    def _backend(
+        self, i: int, *, reencode: bool = False, onednn: bool = True
+    ) -> ScriptedLocalBackend:
         name, model, tokenizer = self.pairs[i]
-        return ScriptedLocalBackend(name, model, tokenizer, i, reencode=reencode)
+        return ScriptedLocalBackend(name, model, tokenizer, i, reencode=reencode, onednn=onednn)
 
     def cell(self, k: int, prefix: int, answer: int, repeats: int) -> dict[str, Any]:
         """All ratios for K models, a prefix and an answer of so many tokens."""
@@ -163,6 +170,7 @@ def main() -> None:
         help="only this cell; may be repeated",
     )
     parser.add_argument("--constrained", action="store_true", help="only what constraints cost")
+    parser.add_argument("--plain", action="store_true", help="the fused side without oneDNN too")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -176,7 +184,7 @@ def main() -> None:
         grid = [(1, 512, 64), (3, 512, 64)]
     elif args.cell:
         grid = [(k, p, n) for k, p, n in args.cell]
-    bench = Bench(max(3, *(k for k, _, _ in grid)))
+    bench = Bench(max(3, *(k for k, _, _ in grid)), plain=args.plain)
     for name, model, _ in bench.pairs:
         print(f"{name}: {model.num_parameters() / 1e6:.0f} M parameters", flush=True)
     cells = []
@@ -187,7 +195,7 @@ def main() -> None:
     print(threads, flush=True)
     first = [bench.first_segment(k, 512, args.repeats) for k in (2, 3)]
     print(first, flush=True)
-    found = {"cells": cells, "threads": threads, "first_segment": first}
+    found = {"plain": args.plain, "cells": cells, "threads": threads, "first_segment": first}
     print(json.dumps(found | {"constrained": constrained}))
 
 

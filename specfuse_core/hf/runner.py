@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from specfuse_core.hf.linears import with_onednn
+
 __all__ = ["MaskForm", "Runner"]
 
 #: How a model takes 4-D masks: one for all layers, one with the window applied, or one per kind.
@@ -28,10 +30,12 @@ class Runner:
 
     Args:
         model: a causal LM in eval mode.
+        onednn: whether linear layers run by oneDNN on a CPU; False runs the model as it is.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, onednn: bool = True) -> None:
         self.model = model
+        self._on_cpu = with_onednn(model) if onednn else model
         parameters = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in parameters
         self._takes_keep = "logits_to_keep" in parameters
@@ -108,7 +112,9 @@ class Runner:
         if self._takes_keep:
             options["logits_to_keep"] = keep
         input_ids = torch.tensor([list(ids)], device=self.device)
-        output = self.model(input_ids=input_ids, **options)
+        # A model that was moved since has its buffers elsewhere.
+        model = self._on_cpu if input_ids.is_cpu else self.model
+        output = model(input_ids=input_ids, **options)
         logits: Tensor = output.logits[0]
         if keep and logits.shape[0] > keep:
             logits = logits[-keep:]
