@@ -36,6 +36,14 @@ LEARNING_RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 EXIT_TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 EXIT_WARMUPS = (0, 1, 2)
 EXIT_RECALLS = (0.1, 0.3, 0.6)
+SHORT = {"segment_tokens": 3}
+#: What five models of mixed strength come to 2.4 a round with, without a loss by exits.
+EXITS = {
+    "model_exit": True,
+    "exit_warmup": 0,
+    "exit_temperature": 0.002,
+    "exit_recall": 0.2,
+}
 
 _METHODS = ("specfuse", "specem")
 #: Ends the names of constrained rows.
@@ -152,6 +160,9 @@ def exit_rows(models: Sequence[str]) -> list[Row]:
                 )
                 for recall in EXIT_RECALLS
             ),
+            # Few models a round takes many rounds: short segments, with exits and without.
+            _setting(everyone, "specem", **SHORT),
+            _setting(everyone, "specem", **SHORT, **EXITS),
         ]
     )
 
