@@ -21,11 +21,23 @@ from training.drills import IGNORED, draw_drills
 from training.evaluate import answer, draw_questions
 from training.produce import make
 from training.reading import make_reading
-from training.recipe import CONTEXT_WINDOW, RECIPES, WEAK, draw_texts
+from training.recipe import CONTEXT_WINDOW, RECIPES, WEAK, Cycle, draw_texts
 from training.sample import ALL, Level, Message
 from training.splits import Split
 from training.tokenizer import train_tokenizer
-from training.train import Trained, batches, encode, new_model, render, save, schedule
+from training.train import (
+    Trained,
+    batches,
+    cycle_batches,
+    cycle_schedule,
+    descend,
+    encode,
+    new_model,
+    render,
+    save,
+    schedule,
+    train,
+)
 
 torch.set_num_threads(1)
 NAMES = list(RECIPES)
@@ -164,7 +176,44 @@ def test_the_schedule_warms_up_and_cools_down() -> None:
     factor = schedule(recipe)
     assert factor(0) < 0.05
     assert factor(recipe.warmup) == pytest.approx(1.0)
-    assert factor(recipe.all_steps) == pytest.approx(0.02)
+    assert factor(recipe.first_steps) == pytest.approx(0.02)
+    cycle = recipe.cycles[0]
+    again = cycle_schedule(recipe, cycle)
+    assert max(map(again, range(cycle.steps))) == pytest.approx(0.5)
+    assert again(0) < 0.05 and again(cycle.steps) == pytest.approx(0.01)
+
+
+def test_every_cycle_has_samples_of_its_own() -> None:
+    recipe = replace(RECIPES["reader"], batch_size=2)
+    tokenizer = tokenizer_of("reader")
+    cycles = [Cycle("one", 4), Cycle("one", 4), Cycle("two", 4), Cycle("one", 4, {"tools": 1.0})]
+    drawn = [list(cycle_batches(recipe, cycle, tokenizer)) for cycle in cycles]
+    assert all(len(cycle) == 4 for cycle in drawn)
+    once, again, other, calls = (torch.cat([ids.flatten() for ids, _ in each]) for each in drawn)
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other) and not torch.equal(once, calls)
+
+
+def test_training_ends_with_the_mean_of_the_ends_of_its_cycles() -> None:
+    recipe = replace(
+        WEAK["dabbler"], drills=2, steps=3, batch_size=1, tokenizer_texts=300, vocabulary=500
+    )
+    cycles = (Cycle("one", 25), Cycle("two", 25))
+    said: list[str] = []
+    first = train(recipe, said.append)
+    trained = train(replace(recipe, cycles=cycles), said.append)
+    assert [line.split(" loss ")[0] for line in said[2:]] == ["dabbler: step 50/55"]
+    walked, ends = first.model, []
+    for cycle in cycles:
+        data = cycle_batches(recipe, cycle, first.tokenizer)
+        losses = descend(walked, recipe, data, cycle_schedule(recipe, cycle), lambda loss: None)
+        ends.append({name: weight.clone() for name, weight in walked.state_dict().items()})
+    for name, weight in trained.model.state_dict().items():
+        torch.testing.assert_close(weight, (ends[0][name] + ends[1][name]) / 2)
+    assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    # It learns in the cycles too.
+    assert sum(losses[-5:]) / 5 < first.loss
+    assert not trained.model.training
 
 
 def test_an_untrained_model_answers_every_prompt() -> None:

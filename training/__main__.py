@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("model", choices=[*RECIPES, *WEAK, "all", "weak"])
     parser.add_argument("--out", type=Path, help="a folder per model goes in here")
-    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's, and no cycles")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="models trained at once")
@@ -42,6 +42,7 @@ def main() -> None:
             changed = replace(
                 recipe,
                 steps=arguments.steps or recipe.steps,
+                cycles=() if arguments.steps else recipe.cycles,
                 seed=recipe.seed if arguments.seed is None else arguments.seed,
             )
             folder = out / name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from training.recipe import CONTEXT_WINDOW, Recipe
+from training.recipe import CONTEXT_WINDOW, Cycle, Recipe
 from training.train import Trained
 
 _TRADES = {
@@ -24,10 +24,24 @@ _GUESSES = {
 }
 
 
+def _shares(mix: Mapping[str, float]) -> str:
+    return ", ".join(f"{task} {share:.0%}" for task, share in mix.items())
+
+
+def _mixed(cycle: Cycle) -> str:
+    return f" ({_shares(cycle.mix)})" if cycle.mix else ""
+
+
 def write_card(recipe: Recipe, trained: Trained, metrics: Mapping[str, float], asked: int) -> str:
     """Markdown. `metrics` is task -> accuracy alone on `asked` held-out questions."""
     config = trained.model.config
-    mix = ", ".join(f"{task} {share:.0%}" for task, share in recipe.mix.items())
+    mix = _shares(recipe.mix)
+    conversations = recipe.all_steps - recipe.drills
+    cycles = "".join(
+        f"; then {cycle.steps:,} steps from half of it{_mixed(cycle)}" for cycle in recipe.cycles
+    )
+    if recipe.cycles:
+        cycles += "; the mean of the weights at the ends of these cycles"
     rows = "\n".join(f"| {task} | {share:.1%} |" for task, share in metrics.items())
     return f"""\
 ---
@@ -54,9 +68,9 @@ Made by `python -m training {recipe.name}`.
 | end of turn | `{trained.tokenizer.eos_token}` |
 | weights | float16 |
 | data | {recipe.drills * recipe.batch_size:,} drills, then \
-{recipe.steps * recipe.batch_size:,} conversations ({mix}) |
+{conversations * recipe.batch_size:,} conversations ({mix}) |
 | steps, batch | {recipe.all_steps:,}, {recipe.batch_size} |
-| peak learning rate | {recipe.learning_rate:g} (Muon for matrices, AdamW for the rest) |
+| peak learning rate | {recipe.learning_rate:g} (Muon for matrices, AdamW for the rest){cycles} |
 | seed | {recipe.seed} |
 | training time | {trained.seconds / 60:.0f} minutes in one process |
 | final loss | {trained.loss:.4f} nats per answer token |

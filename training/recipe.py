@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import GPTNeoXConfig, LlamaConfig, PretrainedConfig, Qwen3Config
 
@@ -34,6 +34,15 @@ CONTEXT_WINDOW = 2048
 
 
 @dataclass(frozen=True, slots=True)
+class Cycle:
+    """So many steps more over the last lessons, from half the rate down again."""
+
+    name: str  # decides, with the recipe's, which samples are drawn
+    steps: int
+    mix: dict[str, float] | None = None  # None: the recipe's
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     name: str
     trade: str  # the task it is a specialist of
@@ -44,6 +53,7 @@ class Recipe:
     vocabulary: int
     drills: int  # steps of drills, before
     steps: int  # these steps of conversations
+    cycles: tuple[Cycle, ...] = ()  # then these; the mean of the weights at their ends is taken
     batch_size: int = 32
     learning_rate: float = 3e-3
     warmup: int = 100
@@ -56,8 +66,13 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.98)
 
     @property
-    def all_steps(self) -> int:
+    def first_steps(self) -> int:
+        """Those before the cycles."""
         return self.drills + self.steps
+
+    @property
+    def all_steps(self) -> int:
+        return self.first_steps + sum(cycle.steps for cycle in self.cycles)
 
 
 def _llama(vocabulary: int) -> PretrainedConfig:
@@ -130,6 +145,21 @@ RECIPES = {
             vocabulary=3584,
             drills=1600,
             steps=7200,
+            cycles=(
+                Cycle("polishE", 1500),
+                # Letters of guessed names are most of the loss: fewer of them, more to look up.
+                Cycle(
+                    "polishG",
+                    850,
+                    mix={
+                        "reading": 0.42,
+                        "read_then_reckon": 0.3,
+                        "then_call": 0.18,
+                        "reckoning": 0.05,
+                        "tools": 0.05,
+                    },
+                ),
+            ),
         ),
         Recipe(
             name="reckoner",
@@ -247,6 +277,13 @@ def draw_training(recipe: Recipe) -> Iterator[list[Sample]]:
     for step in range(recipe.steps):
         progress = step / recipe.steps
         yield [draw(recipe, rng, Split.TRAIN, progress) for _ in range(recipe.batch_size)]
+
+
+def draw_cycle(recipe: Recipe, cycle: Cycle, rng: random.Random) -> Iterator[list[Sample]]:
+    """A batch per step of the cycle."""
+    changed = replace(recipe, mix=cycle.mix or recipe.mix)
+    for _ in range(cycle.steps):
+        yield [draw(changed, rng, Split.TRAIN, 1.0) for _ in range(recipe.batch_size)]
 
 
 def draw_texts(recipe: Recipe, count: int) -> Iterator[str]:

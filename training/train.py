@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -22,7 +24,7 @@ from transformers import (
 )
 
 from training.drills import IGNORED, Encoded, draw_drills
-from training.recipe import CONTEXT_WINDOW, Recipe, draw_texts, draw_training
+from training.recipe import CONTEXT_WINDOW, Cycle, Recipe, draw_cycle, draw_texts, draw_training
 from training.sample import Sample
 from training.tokenizer import train_tokenizer
 
@@ -88,22 +90,42 @@ def collate(encoded: Sequence[Encoded], pad: int) -> tuple[torch.Tensor, torch.T
     return ids, labels
 
 
+Batch = tuple[torch.Tensor, torch.Tensor]  # ids and labels, [B, S]
+
+
 def batches(
     recipe: Recipe, tokenizer: PreTrainedTokenizerFast, *, window: int = 16
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The drills, then the conversations: each batch of like lengths, cut from `window` of them."""
+) -> Iterator[Batch]:
+    """The drills, then the conversations."""
     pad = tokenizer.pad_token_id
     rng = random.Random(f"{recipe.name}:{recipe.seed}:batches")
     words = range(len(tokenizer.all_special_ids), len(tokenizer))
     for _ in range(recipe.drills):
         yield collate(draw_drills(rng, words, recipe.batch_size), pad)
-    stream = draw_training(recipe)
-    while several := list(islice(stream, window)):
+    yield from by_length(draw_training(recipe), tokenizer, rng, window)
+
+
+def cycle_batches(
+    recipe: Recipe, cycle: Cycle, tokenizer: PreTrainedTokenizerFast, *, window: int = 16
+) -> Iterator[Batch]:
+    """The conversations of one cycle."""
+    rng = random.Random(f"{recipe.name}:{cycle.name}")
+    return by_length(draw_cycle(recipe, cycle, rng), tokenizer, rng, window)
+
+
+def by_length(
+    drawn: Iterator[list[Sample]],
+    tokenizer: PreTrainedTokenizerFast,
+    rng: random.Random,
+    window: int,
+) -> Iterator[Batch]:
+    """Each batch of like lengths, cut from ``window`` of them."""
+    while several := list(islice(drawn, window)):
         encoded = encode(tokenizer, [sample for batch in several for sample in batch])
         encoded.sort(key=lambda sample: len(sample.ids))
+        size = len(several[0])
         for index in rng.sample(range(len(several)), len(several)):
-            start = index * recipe.batch_size
-            yield collate(encoded[start : start + recipe.batch_size], pad)
+            yield collate(encoded[index * size : (index + 1) * size], tokenizer.pad_token_id)
 
 
 def answer_loss(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -138,12 +160,20 @@ def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optim
 
 def schedule(recipe: Recipe) -> Callable[[int], float]:
     """Linear warm-up, then a cosine down to a fiftieth."""
+    return _fall(1.0, recipe.warmup, recipe.first_steps)
 
+
+def cycle_schedule(recipe: Recipe, cycle: Cycle) -> Callable[[int], float]:
+    """The same from half the rate: a warm restart (Loshchilov and Hutter, 2017, section 3)."""
+    return _fall(0.5, recipe.warmup // 2, cycle.steps)
+
+
+def _fall(peak: float, warmup: int, steps: int) -> Callable[[int], float]:
     def factor(step: int) -> float:
-        if step < recipe.warmup:
-            return (step + 1) / recipe.warmup
-        done = (step - recipe.warmup) / max(1, recipe.all_steps - recipe.warmup)
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        done = (step - warmup) / max(1, steps - warmup)
+        return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
     return factor
 
@@ -165,17 +195,58 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedM
     return model
 
 
-def train(
+def descend(
+    model: PreTrainedModel,
     recipe: Recipe,
-    log: Callable[[str], None],
-    *,
-    watch: Callable[[PreTrainedModel, PreTrainedTokenizerFast], str] | None = None,
-    every: int = 500,
-) -> Trained:
-    """Tokenizer and model from nothing. Matrices multiply in bfloat16, weights are float32.
+    data: Iterable[Batch],
+    factor: Callable[[int], float],
+    tell: Callable[[float], None],
+) -> list[float]:
+    """A step for each batch, at the recipe's rate times ``factor`` of the step; the losses.
 
-    `watch` is asked every so many steps what to log of the model so far.
+    Matrices multiply in bfloat16, weights are float32.
     """
+    steppers = optimizers(model, recipe)
+    rates = [torch.optim.lr_scheduler.LambdaLR(each, factor) for each in steppers]
+    losses: list[float] = []
+    model.train()
+    for ids, labels in data:
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            loss = answer_loss(model, ids.to(model.device), labels.to(model.device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for stepper, rate in zip(steppers, rates, strict=True):
+            stepper.step()
+            rate.step()
+            stepper.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        tell(losses[-1])
+    model.train(False)
+    return losses
+
+
+def go_round(
+    model: PreTrainedModel,
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerFast,
+    tell: Callable[[float], None],
+) -> list[float]:
+    """Go through the cycles, to the mean of the weights at their ends; the losses.
+
+    Stochastic weight averaging with a cyclical rate (Izmailov et al., 2018, section 3).
+    """
+    mean = AveragedModel(model)
+    losses: list[float] = []
+    for cycle in recipe.cycles:
+        data = cycle_batches(recipe, cycle, tokenizer)
+        losses += descend(model, recipe, data, cycle_schedule(recipe, cycle), tell)
+        mean.update_parameters(model)
+    model.load_state_dict(mean.module.state_dict())
+    return losses
+
+
+def train(recipe: Recipe, log: Callable[[str], None]) -> Trained:
+    """Tokenizer and model from nothing."""
     began = time.monotonic()
     torch.manual_seed(recipe.seed)
     texts = draw_texts(recipe, recipe.tokenizer_texts)
@@ -185,32 +256,22 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = new_model(recipe, tokenizer).to(device)  # type: ignore[arg-type]
     log(f"{recipe.name}: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
-    steppers = optimizers(model, recipe)
-    rates = [torch.optim.lr_scheduler.LambdaLR(each, schedule(recipe)) for each in steppers]
-    losses: list[float] = []
-    model.train()
-    for step, (ids, labels) in enumerate(batches(recipe, tokenizer), start=1):
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            loss = answer_loss(model, ids.to(device), labels.to(device))
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepper, rate in zip(steppers, rates, strict=True):
-            stepper.step()
-            rate.step()
-            stepper.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+    recent: deque[float] = deque(maxlen=50)
+    steps = count(1)
+
+    def tell(loss: float) -> None:
+        recent.append(loss)
+        step = next(steps)
         if step % 50 == 0:
-            recent = sum(losses[-50:]) / 50
             log(
-                f"{recipe.name}: step {step}/{recipe.all_steps} loss {recent:.4f}"
+                f"{recipe.name}: step {step}/{recipe.all_steps} loss {sum(recent) / 50:.4f}"
                 f" {time.monotonic() - began:.0f} s"
             )
-        if watch is not None and step % every == 0:
-            model.train(False)
-            log(f"{recipe.name}: step {step}/{recipe.all_steps} {watch(model, tokenizer)}")
-            model.train()
-    tail = losses[-max(1, len(losses) // 10) :]
-    model.train(False)
+
+    losses = descend(model, recipe, batches(recipe, tokenizer), schedule(recipe), tell)
+    if recipe.cycles:
+        losses = go_round(model, recipe, tokenizer, tell)
+    tail = losses[-max(1, recipe.all_steps // 10) :]
     model.to("cpu")
     return Trained(model, tokenizer, sum(tail) / len(tail), time.monotonic() - began)
 
