@@ -97,8 +97,10 @@ def from_models(
         models: pairs of a causal LM and its tokenizer.
         names: their names in the ensemble; by default the last part of where they came from.
 
-    The other arguments and errors are those of :func:`from_pretrained`.
+    The other arguments and errors are those of :func:`from_pretrained`, and ``InvalidOptionError``
+    for what is not a pair of a model and its tokenizer.
     """
+    models = [_pair(place, given) for place, given in enumerate(models, start=1)]
     if names is not None and len(names) != len(models):
         raise InvalidOptionError(f"{len(models)} models were given, but {len(names)} names.")
     given: Sequence[str | None] = names or [None] * len(models)
@@ -176,6 +178,24 @@ def _load_with_progress(backends: Sequence[Backend]) -> None:
             bar.update(task, description=backend.name)
             backend.load()
             bar.advance(task)
+
+
+def _is_tokenizer(given: Any) -> bool:
+    return hasattr(given, "apply_chat_template")
+
+
+def _pair(place: int, given: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    match given:
+        case (model, tokenizer) if hasattr(model, "generate") and _is_tokenizer(tokenizer):
+            return model, tokenizer
+        case str() | PathLike():
+            hint = "; for names and directories there is from_pretrained([...])"
+        case _:
+            hint = ""
+    raise InvalidOptionError(
+        f"model {place} of from_models is not a pair of a loaded causal LM and its tokenizer; give "
+        f"from_models([(model, tokenizer), ...]){hint}."
+    )
 
 
 def _adopted(model: PreTrainedModel) -> LoadedModel:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -610,6 +611,30 @@ def test_names_and_models_must_be_as_many() -> None:
     pair = tiny.pair("llama", "bytelevel")
     with pytest.raises(InvalidOptionError, match="1 models were given, but 2 names"):
         FusionEngine.from_models([pair], names=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("model", ""),
+        ("./directory", "from_pretrained"),
+        ((), ""),
+        (("model", "tokenizer", "more"), ""),
+        (("tokenizer", "model"), ""),
+        (("model", None), ""),
+        (("model", "./directory"), ""),
+        (None, ""),
+    ],
+)
+def test_what_is_no_pair_of_model_and_tokenizer_is_told_by_its_place(given: Any, hint: str) -> None:
+    parts = dict(zip(("model", "tokenizer"), tiny.pair("llama", "bytelevel"), strict=True))
+
+    def real(value: Any) -> Any:
+        return tuple(map(real, value)) if isinstance(value, tuple) else parts.get(value, value)
+
+    pair = (parts["model"], parts["tokenizer"])
+    with pytest.raises(InvalidOptionError, match=f"model 2 of from_models.*{hint}"):
+        FusionEngine.from_models([pair, real(given)])
 
 
 def test_a_failed_load_can_be_tried_again(save: Save) -> None:

@@ -123,7 +123,7 @@ def pickled(config: ModelConfig) -> PickleWeightsError:
     return PickleWeightsError(
         f"{config.path!r}: the weights are stored as pickle only, which can run code when "
         "opened; convert them (model.save_pretrained writes safetensors), or, if you trust their "
-        "source, set ModelConfig(allow_pickle=True)."
+        "source, give ModelConfig(path=..., allow_pickle=True) in Python."
     )
 
 
