@@ -1,9 +1,8 @@
 """A model's linear layers by oneDNN, on a CPU in float32.
 
-PyTorch multiplies matrices in float32 by MKL, which is slow where it does not know the processor,
-and everywhere for a handful of rows, which is what drafting and verifying run. oneDNN takes 0.65 to
-0.85 of the time of a forward pass there (``benchmarks/LOG.md``), over the same weights where they
-lie. PyTorch calls it by itself in bfloat16 alone.
+PyTorch multiplies float32 matrices by MKL, which does not make the most of every processor. Where it
+was measured (``benchmarks/LOG.md``) a forward pass takes 0.65 to 0.9 of the time by oneDNN, over the
+same weights where they lie. In bfloat16 PyTorch calls oneDNN by itself.
 """
 
 from __future__ import annotations
