@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from specfuse_core.hf.linears import with_onednn
@@ -21,6 +21,9 @@ __all__ = ["MaskForm", "Runner"]
 MaskForm = Literal["full", "window", "both"]
 
 _UNBOUNDED = 1_000_000
+#: Names under which models take their cache and give it back, the newest first: transformers 5.24
+#: calls ``cache`` what was ``past_key_values``, and ``cache_params`` in state-space models.
+_CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 #: Settings of models whose local attention is in fixed chunks, or is made when they are built.
 _OTHER_WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size", "local_attention")
 
@@ -36,10 +39,10 @@ class Runner:
     def __init__(self, model: PreTrainedModel, *, onednn: bool = True) -> None:
         self.model = model
         self._on_cpu = with_onednn(model) if onednn else model
-        parameters = inspect.signature(model.forward).parameters
+        parameters = _parameters(model)
         self._takes_positions = "position_ids" in parameters
         self._takes_keep = "logits_to_keep" in parameters
-        self._cache_name = "past_key_values" if "past_key_values" in parameters else "cache_params"
+        self._cache_name = next((name for name in _CACHE_NAMES if name in parameters), None)
         self.takes_masks = "attention_mask" in parameters
         self.config = model.config.get_text_config(decoder=True)
 
@@ -103,7 +106,7 @@ class Runner:
             Logits ``[T or keep, V]``, and the cache.
         """
         options: dict[str, Any] = {"use_cache": use_cache}
-        if use_cache and cache is not None:
+        if use_cache and cache is not None and self._cache_name is not None:
             options[self._cache_name] = cache
         if positions is not None and self._takes_positions:
             options["position_ids"] = torch.tensor([list(positions)], device=self.device)
@@ -118,4 +121,32 @@ class Runner:
         logits: Tensor = output.logits[0]
         if keep and logits.shape[0] > keep:
             logits = logits[-keep:]
-        return logits, getattr(output, self._cache_name, None) if use_cache else None
+        return logits, _cache_of(output) if use_cache else None
+
+
+def _parameters(model: nn.Module) -> set[str]:
+    """Names that the forward pass takes, also behind wrappers that pass on all they are given."""
+    names: set[str] = set()
+    wrapped: Any = model
+    while wrapped is not None:
+        parameters = inspect.signature(wrapped.forward).parameters.values()
+        names |= {parameter.name for parameter in parameters}
+        if isinstance(wrapped, PreTrainedModel) or not any(
+            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters
+        ):
+            break
+        wrapped = _wrapped(wrapped)
+    return names
+
+
+def _wrapped(model: Any) -> Any:
+    """What a wrapper holds: PEFT's, torch.compile's or a parallel one's; None if it is none."""
+    if callable(getattr(model, "get_base_model", None)):
+        return model.get_base_model()
+    return getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+
+
+def _cache_of(output: Any) -> Any:
+    """The cache in a model's output, None if it gives none back."""
+    found = (getattr(output, name, None) for name in _CACHE_NAMES)
+    return next((cache for cache in found if cache is not None), None)
