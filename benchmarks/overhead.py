@@ -20,9 +20,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks.answers import draw
-from benchmarks.calls import take_tools
-from benchmarks.ensemble import tokenizer_of
+from benchmarks.evaluation.answers import draw
+from benchmarks.evaluation.calls import take_tools
+from benchmarks.hf.ensemble import tokenizer_of
 from specfuse_core import FusionConfig, FusionEngine, Generation, JsonSchema, Request
 from specfuse_core.hf import LocalBackend
 from training.splits import Split

@@ -30,7 +30,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.answers import (
+from benchmarks.evaluation.answers import (
     Answer,
     Ask,
     FailedAnswerError,
@@ -40,8 +40,8 @@ from benchmarks.answers import (
     engine_over,
     workers,
 )
-from benchmarks.results import Results, report
-from benchmarks.rows import LISTS, Row, select, single_rows
+from benchmarks.evaluation.results import Results, report
+from benchmarks.evaluation.rows import LISTS, Row, select, single_rows
 from specfuse_core.bundled import bundled_models
 from specfuse_core.errors import FusionError
 from training.recipe import TASKS

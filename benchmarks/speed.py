@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from benchmarks.ensemble import MODELS, ScriptedLocalBackend, build, prompt_of
+from benchmarks.hf.ensemble import MODELS, ScriptedLocalBackend, build, prompt_of
 from benchmarks.overhead import bundled_overhead, large_vocabulary_overhead
 from specfuse_core import FusionConfig, FusionEngine, Request
 

@@ -43,7 +43,7 @@ def _after_example(block: re.Match[str]) -> str:
 
 def _after_command(block: re.Match[str]) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "specfuse_core.cli", *shlex.split(block["arguments"])],
+        [sys.executable, "-m", "specfuse_core.command.cli", *shlex.split(block["arguments"])],
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "80"},
         stdin=subprocess.DEVNULL,

@@ -21,9 +21,9 @@ from langchain_specfuse._chunks import PROVIDER, Detail
 from langchain_specfuse._messages import turns_of
 from langchain_specfuse._tools import described, tools_of
 from specfuse_core import FusionConfig, FusionEngine, __version__
-from specfuse_core.arguments import SAMPLING, given
-from specfuse_core.fields import EngineFields
-from specfuse_core.registry import model_configs
+from specfuse_core.frameworks.arguments import SAMPLING, given
+from specfuse_core.frameworks.fields import EngineFields
+from specfuse_core.frameworks.registry import model_configs
 
 __all__ = ["Ensemble"]
 

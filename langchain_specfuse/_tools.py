@@ -13,7 +13,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidToolError
-from specfuse_core.providers import choice_of, closed, constraint_of
+from specfuse_core.frameworks.providers import choice_of, closed, constraint_of
 
 __all__ = ["choice_of", "closed", "constraint_of", "described", "tools_of"]
 

@@ -32,9 +32,9 @@ from langchain_specfuse._structured import CALLED, JSON, Method, parser_of, sche
 from langchain_specfuse._tools import choice_of, described, tools_of
 from langchain_specfuse.errors import both_names
 from specfuse_core import FusionEngine
-from specfuse_core.arguments import check_call, request_options
-from specfuse_core.deadline import Deadline
+from specfuse_core.answer.deadline import Deadline
 from specfuse_core.errors import InvalidOptionError
+from specfuse_core.frameworks.arguments import check_call, request_options
 
 __all__ = ["ChatSpecFuse"]
 

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 
 from langchain_core.exceptions import ContextOverflowError
 
-from specfuse_core.aliases import renamed
 from specfuse_core.errors import AnswerTimeoutError, PromptTooLongError
+from specfuse_core.frameworks.aliases import renamed
 
 __all__ = ["ChatTimeoutError", "PromptOverflowError", "both_names"]
 

@@ -30,9 +30,9 @@ from llamaindex_specfuse._tools import tools_of
 from llamaindex_specfuse.errors import surfacing
 from llamaindex_specfuse.events import RunWatch
 from specfuse_core import Message, Segment
-from specfuse_core.arguments import check_call, request_options
-from specfuse_core.deadline import Deadline
-from specfuse_core.fusion import pulled
+from specfuse_core.answer.async_stream import pulled
+from specfuse_core.answer.deadline import Deadline
+from specfuse_core.frameworks.arguments import check_call, request_options
 
 __all__ = ["Endpoints"]
 

@@ -16,7 +16,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llamaindex_specfuse.errors import NotPicklableError
 from llamaindex_specfuse.tokenizer import ConservativeTokenizer
 from specfuse_core import Request
-from specfuse_core.fields import EngineFields
+from specfuse_core.frameworks.fields import EngineFields
 
 __all__ = ["Ensemble"]
 

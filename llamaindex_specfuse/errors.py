@@ -10,8 +10,8 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from specfuse_core.aliases import renamed
 from specfuse_core.errors import AnswerTimeoutError, FusionError, GenerationError
+from specfuse_core.frameworks.aliases import renamed
 
 __all__ = [
     "LLMTimeoutError",

@@ -4,11 +4,11 @@ The public names of the core. Importing this package loads neither torch nor tra
 """
 
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams
-from specfuse_core.constraints import Choice, Grammar, JsonObject, JsonSchema, Regex
 from specfuse_core.errors import FusionError
 from specfuse_core.fusion import FusionEngine
+from specfuse_core.grammar.constraints import Choice, Grammar, JsonObject, JsonSchema, Regex
+from specfuse_core.grammar.tools import Tool
 from specfuse_core.request import Message, Request, ToolCall
-from specfuse_core.tools import Tool
 from specfuse_core.types import (
     CallDelta,
     Candidate,

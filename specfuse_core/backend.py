@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from specfuse_core.grammar.tools import Tool
 from specfuse_core.request import Message, Request
-from specfuse_core.tools import Tool
 from specfuse_core.types import Candidate, Cost, Verification
 
 __all__ = ["Backend", "Session"]

@@ -7,90 +7,57 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import math
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from specfuse_core.algorithm.member import Member
+from specfuse_core.algorithm.round import Ensemble
+from specfuse_core.answer.async_stream import pulled
+from specfuse_core.answer.budget import Budget
+from specfuse_core.answer.follower import Follower, follow
+from specfuse_core.answer.outlet import Outlet, joined
 from specfuse_core.backend import Backend
-from specfuse_core.budget import Budget
-from specfuse_core.calls import in_call
-from specfuse_core.config import FusionConfig, ModelConfig
-from specfuse_core.errors import (
-    DuplicateNameError,
-    EmptyEnsembleError,
-    InvalidLimitError,
-    InvalidOptionError,
-    UnknownModelError,
-)
-from specfuse_core.follower import Follower, follow
-from specfuse_core.member import Member
-from specfuse_core.outlet import Outlet, joined
+from specfuse_core.config import FusionConfig
+from specfuse_core.errors import InvalidOptionError
+from specfuse_core.grammar.calls import in_call
+from specfuse_core.grammar.tools import Tool
+from specfuse_core.models.constructors import Constructors
+from specfuse_core.models.roster import Loader, Roster, load_quietly
 from specfuse_core.request import Conversation, Message, Request
-from specfuse_core.round import Ensemble
-from specfuse_core.tools import Tool
 from specfuse_core.types import Candidate, FinishReason, Generation, Round, Segment, Usage
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-__all__ = ["FusionEngine", "pulled"]
+__all__ = ["FusionEngine"]
 
 
-def _load_each(backends: Sequence[Backend]) -> None:
-    for backend in backends:
-        backend.load()
-
-
-async def pulled(segments: Generator[Segment, None, None]) -> AsyncGenerator[Segment, None]:
-    """A stream that is open already, one thread job per segment, each when it is asked for.
-
-    A consumer that is cancelled, or that closes the iterator, closes ``segments``: at once, or when
-    the round that runs is over.
-    """
-    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-    job: asyncio.Future[Segment | None] | None = None
-    try:
-        while True:
-            # A future, not a task: a loop that shuts down cancels all tasks, and would then
-            # call the round ended while its thread still runs.
-            job = loop.run_in_executor(None, lambda: context.run(next, segments, None))
-            segment = await asyncio.shield(job)
-            if segment is None:
-                return
-            yield segment
-    finally:
-        if job is None or job.done():
-            segments.close()
-        else:
-            # A running generator cannot be closed: its round ends first.
-            job.add_done_callback(lambda _: segments.close())
-
-
-class FusionEngine:
+class FusionEngine(Constructors):
     """One chat model made of several base models.
 
     Usually made by :meth:`bundled`, :meth:`from_pretrained` or :meth:`from_models`. Engines are
     cheap; the weights belong to the backends, which any number of engines and requests share.
 
+    Example:
+        >>> engine = FusionEngine.bundled()
+        >>> engine.generate("The attic has 7 lamps. How many lamps are in the attic?").text
+        'The attic has 7 lamps.'
+
     Args:
-        backends: the base models. Their order decides only ties, and whose tokens count.
-        config: the algorithm's knobs.
+        backends: the base models. Their order decides ties, and the first one's tokens are counted
+            by ``max_new_tokens``.
+        config: the options of the algorithm.
         drafters: names of the models that draft; all by default.
         verifiers: names of the models that verify; all by default.
-        weights: prior voting weights by name; 1.0 where nothing is said.
-        executor: runs the models of a round in parallel; sequential by default.
+        weights: prior voting weights by name; 1.0 by default.
+        executor: runs the models of a round in parallel; by default they run one after the other.
         loader: loads the backends before the first request; by default one after the other.
 
     Raises:
-        EmptyEnsembleError: without a single model, drafter or verifier.
+        EmptyEnsembleError: if there is no model, no drafter or no verifier.
         DuplicateNameError: if two models share a name.
-        UnknownModelError: if ``drafters``, ``verifiers`` or ``weights`` name no model.
-        InvalidLimitError: for a weight that is not a positive number.
+        UnknownModelError: if ``drafters``, ``verifiers`` or ``weights`` name an unknown model.
+        InvalidLimitError: if a weight is not a positive number.
     """
 
     def __init__(
@@ -102,81 +69,47 @@ class FusionEngine:
         verifiers: Sequence[str] | None = None,
         weights: Mapping[str, float] | None = None,
         executor: Executor | None = None,
-        loader: Callable[[Sequence[Backend]], None] = _load_each,
+        loader: Loader = load_quietly,
     ) -> None:
-        if not backends:
-            raise EmptyEnsembleError("no base model was given; name at least one.")
-        self.backends = tuple(backends)
+        self._roster = Roster.of(backends, drafters, verifiers, weights)
         self.config = config or FusionConfig()
-        self.models = tuple(backend.name for backend in self.backends)
-        for name in self.models:
-            if self.models.count(name) > 1:
-                raise DuplicateNameError(
-                    f"two base models are named {name!r}; give each its own ModelConfig(name=...)."
-                )
-        self.drafters = self._known(drafters, "drafters")
-        self.verifiers = self._known(verifiers, "verifiers")
-        self._weights = dict(weights or {})
-        self._known(tuple(self._weights) or None, "weights")
-        for name, weight in self._weights.items():
-            if not 0 < weight < math.inf:
-                raise InvalidLimitError(
-                    f"the weight of {name!r} must be a positive number, got {weight}; "
-                    "leave a model out with drafters= and verifiers= instead."
-                )
         self._executor = executor
         self._loader = loader
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        models: Sequence[str | PathLike[str] | ModelConfig | Mapping[str, Any]],
-        config: FusionConfig | None = None,
-        **options: Any,
-    ) -> FusionEngine:
-        """An engine over models named by hub id, local path or ``ModelConfig``.
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """The base models, in ensemble order."""
+        return self._roster.backends
 
-        Options: see :func:`specfuse_core.load.from_pretrained`.
-        """
-        from specfuse_core.load import from_pretrained
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the base models, in ensemble order."""
+        return self._roster.names
 
-        return from_pretrained(models, config, **options)
+    @property
+    def drafters(self) -> tuple[str, ...]:
+        """The names of the models that draft."""
+        return self._roster.drafters
 
-    @classmethod
-    def from_models(
-        cls,
-        models: Sequence[tuple[PreTrainedModel, PreTrainedTokenizerBase]],
-        config: FusionConfig | None = None,
-        **options: Any,
-    ) -> FusionEngine:
-        """An engine over models that are already loaded.
+    @property
+    def verifiers(self) -> tuple[str, ...]:
+        """The names of the models that verify."""
+        return self._roster.verifiers
 
-        Options: see :func:`specfuse_core.load.from_models`.
-        """
-        from specfuse_core.load import from_models
-
-        return from_models(models, config, **options)
-
-    @classmethod
-    def bundled(cls, config: FusionConfig | None = None, **options: Any) -> FusionEngine:
-        """An engine over the small models that come with the package: no download.
-
-        Options: see :func:`specfuse_core.load.bundled`.
-        """
-        from specfuse_core.load import bundled
-
-        return bundled(config, **options)
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The prior voting weights by name; 1.0 where a name is missing."""
+        return self._roster.weights
 
     @property
     def context_window(self) -> int:
         """The smallest context window of the ensemble, in tokens of its own model."""
-        return min(backend.context_window for backend in self.backends)
+        return self._roster.context_window
 
     @property
     def declared_window(self) -> int | None:
         """:attr:`context_window` as far as it is known without loading; None if it is not."""
-        known = [backend.declared_window for backend in self.backends]
-        return min((window for window in known if window is not None), default=None)
+        return self._roster.declared_window
 
     def warm_up(self) -> None:
         """Load all base models now instead of at the first request.
@@ -213,14 +146,7 @@ class FusionEngine:
         Raises:
             UnknownModelError: for a name that no base model has.
         """
-        kept = self._known(names, "the subset")
-        backends = [self.backends[self.models.index(name)] for name in kept]
-        return self._copy(
-            backends=backends,
-            drafters=[name for name in kept if name in self.drafters],
-            verifiers=[name for name in kept if name in self.verifiers],
-            weights={name: weight for name, weight in self._weights.items() if name in kept},
-        )
+        return self._copy(roster=self._roster.subset(names))
 
     def stream(
         self,
@@ -258,7 +184,7 @@ class FusionEngine:
                 if drafts or verifies:
                     session = backend.start(request)
                     opened.callback(session.close)
-                    weight = self._weights.get(name, 1.0)
+                    weight = self._roster.weights.get(name, 1.0)
                     members.append(Member(name, session, drafts, verifies, weight))
             ensemble = Ensemble(members, self.config, self._executor)
             segments = self._run(request, ensemble, follower, cancel or threading.Event())
@@ -311,7 +237,7 @@ class FusionEngine:
         follower: Follower | None,
         cancel: threading.Event,
     ) -> Generator[Segment, None, None]:
-        first = self.backends[self.models.index(ensemble.members[0].name)]
+        first = self._roster.backend(ensemble.members[0].name)
         budget = Budget(first.count_tokens, request, follower)
         outlet = Outlet(request)
         seed = request.sampling.seed or 0
@@ -388,30 +314,20 @@ class FusionEngine:
                     "use 'logprob' or 'prob'."
                 )
 
-    def _known(self, names: Sequence[str] | None, what: str) -> tuple[str, ...]:
-        if names is None:
-            return self.models
-        if not names:
-            raise EmptyEnsembleError(f"{what}: no base model is left; name at least one.")
-        for name in names:
-            if name not in self.models:
-                raise UnknownModelError(
-                    f"{what}: no base model is named {name!r}; there are {', '.join(self.models)}."
-                )
-        return tuple(dict.fromkeys(names))
-
     def __deepcopy__(self, memo: dict[int, Any]) -> FusionEngine:
         """The engine itself: frameworks copy what holds it, and weights are never copied."""
         return self
 
-    def _copy(self, **changes: Any) -> FusionEngine:
-        kept: dict[str, Any] = {
-            "backends": self.backends,
-            "config": self.config,
-            "drafters": self.drafters,
-            "verifiers": self.verifiers,
-            "weights": self._weights,
-            "executor": self._executor,
-            "loader": self._loader,
-        }
-        return FusionEngine(**{**kept, **changes})
+    def _copy(
+        self, *, roster: Roster | None = None, config: FusionConfig | None = None
+    ) -> FusionEngine:
+        roster = roster or self._roster
+        return FusionEngine(
+            roster.backends,
+            config or self.config,
+            drafters=roster.drafters,
+            verifiers=roster.verifiers,
+            weights=roster.weights,
+            executor=self._executor,
+            loader=self._loader,
+        )

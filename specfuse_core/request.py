@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from specfuse_core.config import SamplingParams, unknown_option
-from specfuse_core.constraints import Constraint, grammar_of
 from specfuse_core.errors import (
     EmptyConversationError,
     EmptyStopStringError,
@@ -20,7 +19,8 @@ from specfuse_core.errors import (
     InvalidMessageError,
     InvalidOptionError,
 )
-from specfuse_core.tools import Tool, ToolChoice, check_tools
+from specfuse_core.grammar.constraints import Constraint, grammar_of
+from specfuse_core.grammar.tools import Tool, ToolChoice, check_tools
 
 __all__ = ["Conversation", "Message", "Request", "Role", "ToolCall"]
 

@@ -14,11 +14,11 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 
-from specfuse_core.calls import complete_segment
+from specfuse_core.answer.follower import Follower, follow
 from specfuse_core.errors import PromptTooLongError
-from specfuse_core.follower import Follower, follow
+from specfuse_core.grammar.calls import complete_segment
+from specfuse_core.grammar.tools import Tool
 from specfuse_core.request import Message, Request
-from specfuse_core.tools import Tool
 from specfuse_core.types import Candidate, Cost, Verification
 
 __all__ = ["ScriptedBackend", "ScriptedSession"]

@@ -26,8 +26,8 @@ from specfuse_core import (
     Request,
     ToolCall,
 )
-from specfuse_core.calls import write_call
 from specfuse_core.errors import FusionError, InvalidConstraintError, UnknownToolError
+from specfuse_core.grammar.calls import write_call
 from specfuse_core.testing import ScriptedBackend
 
 OSLO = write_call("get_weather", {"city": "Oslo"})

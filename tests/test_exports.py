@@ -106,7 +106,8 @@ HEAVY = ("torch", "transformers", "tokenizers", "numpy", "langchain_core", "llam
 
 
 @pytest.mark.parametrize(
-    "module", ["specfuse_core", "specfuse_core.testing", "specfuse_core.trace", "specfuse_core.cli"]
+    "module",
+    ["specfuse_core", "specfuse_core.testing", "specfuse_core.trace", "specfuse_core.command.cli"],
 )
 def test_importing_the_core_loads_no_runtime(module: str) -> None:
     code = (

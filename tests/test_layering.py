@@ -1,4 +1,4 @@
-"""Each file imports only from files above it, and only ``hf/`` touches a model runtime."""
+"""Folders and files import only downwards, and only ``hf/`` touches a model runtime."""
 
 from __future__ import annotations
 
@@ -13,57 +13,37 @@ import specfuse_core
 
 ROOT = Path(specfuse_core.__file__).parents[1]
 
-# From the top, which imports nothing of ours, to the bottom. "hf" and "bundled" are packages;
-# "__init__" stands where the public names are complete.
+#: From the top to the bottom (DESIGN section 5). Each folder, and each file outside of folders,
+#: imports only from what stands below it; "__init__" stands where the public names are complete.
 ORDER = [
-    "errors",
-    "config",
-    "naming",
-    "text",
-    "calls",
-    "tools",
-    "constraints",
-    "providers",
-    "request",
-    "types",
-    "channels",
-    "matching",
-    "closing",
-    "follower",
-    "scoring",
-    "voting",
-    "exits",
-    "budget",
-    "outlet",
-    "backend",
-    "member",
-    "round",
-    "deadline",
-    "aliases",
-    "fusion",
-    "__init__",
+    "command",
+    "frameworks",
     "trace",
+    "__init__",
+    "fusion",
+    "models",
     "testing",
     "hf",
+    "prompts",
+    "algorithm",
+    "answer",
+    "backend",
+    "types",
+    "request",
+    "grammar",
+    "config",
+    "errors",
     "bundled",
-    "declared",
-    "registry",
-    "arguments",
-    "fields",
-    "load",
-    "lines",
-    "options",
-    "console",
-    "chat",
-    "cli",
 ]
 
+#: "prompts" reads tokenizers; neither loads torch.
 RUNTIMES = {"torch", "transformers", "tokenizers", "safetensors", "accelerate", "huggingface_hub"}
+TOKENIZING = {"tokenizers", "transformers"}
 OURS = {"specfuse_core", "langchain_specfuse", "llamaindex_specfuse"}
-# For annotations only.
-TYPED_BY_RUNTIME = {"specfuse_core/fusion.py", "specfuse_core/load.py"}
-# FusionEngine.from_pretrained, from_models and bundled, since load stands below fusion.
-DEFERRED = {"specfuse_core/fusion.py": {"from_pretrained", "from_models", "bundled"}}
+#: For annotations only.
+TYPED_BY_RUNTIME = {"specfuse_core/models/constructors.py", "specfuse_core/models/load.py"}
+#: Imports within functions, so that `import specfuse_core` does not load torch.
+DEFERRED = {"specfuse_core/models/constructors.py": {"from_pretrained", "from_models"}}
 
 
 @dataclass(frozen=True)
@@ -127,33 +107,41 @@ def module_of(source: str) -> str:
 
 
 def offences(source: str, found: list[Import]) -> list[str]:
-    """The imports of a core file that do not come from above it."""
+    """The imports of a core file that do not come from below it, or from its own folder."""
     own = layer(module_of(source))
-    deferred = DEFERRED.get(source, set())
+    in_folder = source.count("/") > 1
     bad = []
     for one in found:
         if one.module.split(".")[0] != "specfuse_core":
             continue
-        above = ORDER.index(layer(one.module)) < ORDER.index(own)
-        within = own in ("hf", "bundled") and layer(one.module) == own
-        allowed = one.module == "specfuse_core.load" and one.function in deferred
-        if not (above or within or allowed):
+        other = layer(one.module)
+        if not (ORDER.index(other) > ORDER.index(own) or (in_folder and other == own)):
             bad.append(one.module)
     return bad
 
 
 CORE = sources("specfuse_core")
 ALL = [source for package in sorted(OURS) for source in sources(package)]
+FOLDERS = sorted({source.split("/")[1] for source in CORE if source.count("/") > 1})
 
 
-def test_every_file_of_the_core_has_its_place() -> None:
-    assert {layer(module_of(source)) for source in CORE} <= set(ORDER)
-    for name in ("errors", "config", "types", "fusion", "testing"):
-        assert f"specfuse_core/{name}.py" in CORE
+def test_every_file_and_folder_of_the_core_has_its_place() -> None:
+    assert {layer(module_of(source)) for source in CORE} == set(ORDER)
+
+
+def test_few_files_stand_outside_of_folders() -> None:
+    outside = {Path(source).stem for source in CORE if source.count("/") == 1}
+    assert outside == set(ORDER) - set(FOLDERS)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_folder_says_what_belongs_in_it(folder: str) -> None:
+    tree = ast.parse((ROOT / "specfuse_core" / folder / "__init__.py").read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
 
 
 @pytest.mark.parametrize("source", CORE)
-def test_a_file_imports_only_from_files_above_it(source: str) -> None:
+def test_a_file_imports_only_from_below(source: str) -> None:
     assert offences(source, parsed(source)) == []
 
 
@@ -167,13 +155,15 @@ def test_the_deferred_imports_are_exactly_the_documented_ones() -> None:
         assert inside == DEFERRED.get(source, set()), source
 
 
-def test_the_files_of_hf_import_each_other_in_no_circle() -> None:
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_files_of_a_folder_import_each_other_in_no_circle(folder: str) -> None:
+    package = f"specfuse_core.{folder}"
     graph = {
         module_of(source): {
-            one.module for one in parsed(source) if one.module.startswith("specfuse_core.hf.")
+            one.module for one in parsed(source) if one.module.startswith(f"{package}.")
         }
         for source in CORE
-        if source.startswith("specfuse_core/hf/")
+        if source.startswith(f"specfuse_core/{folder}/")
     }
     done: set[str] = set()
     while ready := {name for name, needs in graph.items() if name not in done and needs <= done}:
@@ -183,11 +173,12 @@ def test_the_files_of_hf_import_each_other_in_no_circle() -> None:
 
 @pytest.mark.parametrize("source", [source for source in ALL if "/hf/" not in source])
 def test_only_hf_imports_a_model_runtime(source: str) -> None:
-    allowed = source in TYPED_BY_RUNTIME
+    allowed = TOKENIZING if "/prompts/" in source else set()
     bad = [
         one.module
         for one in parsed(source)
-        if one.module.split(".")[0] in RUNTIMES and not (one.for_types and allowed)
+        if one.module.split(".")[0] in RUNTIMES - allowed
+        and not (one.for_types and source in TYPED_BY_RUNTIME)
     ]
     assert bad == []
 
@@ -201,7 +192,7 @@ def test_the_integrations_know_only_the_core(source: str) -> None:
         top = one.module.split(".")[0]
         assert top not in OURS - {"specfuse_core", own}, one.module
         assert top not in frameworks - {allowed_framework}, one.module
-        hidden = ("specfuse_core.hf", "specfuse_core.load", "specfuse_core.cli")
+        hidden = ("specfuse_core.hf", "specfuse_core.models", "specfuse_core.command")
         assert not one.module.startswith(hidden), one.module
 
 
@@ -214,26 +205,27 @@ def test_the_core_knows_no_framework(source: str) -> None:
 @pytest.mark.parametrize(
     ("source", "code", "found"),
     [
-        ("specfuse_core/text.py", "import specfuse_core.round", ["specfuse_core.round"]),
-        ("specfuse_core/text.py", "from specfuse_core import FusionEngine", ["specfuse_core"]),
-        ("specfuse_core/text.py", "from specfuse_core import fusion", ["specfuse_core.fusion"]),
+        ("answer/budget.py", "import specfuse_core.fusion", ["specfuse_core.fusion"]),
+        ("answer/budget.py", "from specfuse_core import FusionEngine", ["specfuse_core"]),
+        ("answer/budget.py", "from specfuse_core import fusion", ["specfuse_core.fusion"]),
         (
-            "specfuse_core/text.py",
-            "def f():\n    from specfuse_core.round import Ensemble",
-            ["specfuse_core.round"],
+            "grammar/calls.py",
+            "def f():\n    from specfuse_core.algorithm.round import Ensemble",
+            ["specfuse_core.algorithm.round"],
         ),
-        ("specfuse_core/fusion.py", "from specfuse_core import load", ["specfuse_core.load"]),
+        ("grammar/calls.py", "from specfuse_core.grammar import boundaries", []),
+        ("fusion.py", "from specfuse_core.models import load", []),
         (
-            "specfuse_core/fusion.py",
-            "def stream():\n    from specfuse_core import load",
-            ["specfuse_core.load"],
+            "models/load.py",
+            "from specfuse_core.fusion import FusionEngine",
+            ["specfuse_core.fusion"],
         ),
-        ("specfuse_core/fusion.py", "def bundled():\n    from specfuse_core import load", []),
-        ("specfuse_core/cli.py", "from specfuse_core import __version__", []),
-        ("specfuse_core/round.py", "import math\nfrom specfuse_core.types import Round", []),
+        ("types.py", "from specfuse_core.types import Round", ["specfuse_core.types"]),
+        ("command/cli.py", "from specfuse_core import __version__", []),
+        ("algorithm/round.py", "import math\nfrom specfuse_core.types import Round", []),
     ],
 )
 def test_the_rule_sees_what_it_should(source: str, code: str, found: list[str]) -> None:
     if found and not is_module(found[0]):
         pytest.fail(f"{found[0]} is gone; this example needs another")
-    assert offences(source, list(imports(ast.parse(code)))) == found
+    assert offences(f"specfuse_core/{source}", list(imports(ast.parse(code)))) == found

@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from specfuse_core import Choice, FusionConfig, FusionEngine, Request
-from specfuse_core.console import Screen
+from specfuse_core.command.console import Screen
 from specfuse_core.testing import ScriptedBackend
 from specfuse_core.trace import candidate_rows, json_lines, model_rows, records
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.calls import invalid_calls, take_tools, written
-from benchmarks.rows import MAX_NEW_TOKENS, Row, copies
+from benchmarks.evaluation.calls import invalid_calls, take_tools, written
+from benchmarks.evaluation.rows import MAX_NEW_TOKENS, Row, copies
 from specfuse_core import FusionEngine, Generation, ModelConfig
 from training.evaluate import draw_questions
 from training.sample import Sample, is_right

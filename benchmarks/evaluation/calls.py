@@ -9,8 +9,8 @@ from dataclasses import replace
 from jsonschema import Draft202012Validator
 
 from specfuse_core import Generation, Tool
-from specfuse_core.calls import CALL_CLOSE, CALL_OPEN, write_call
-from specfuse_core.tools import describe
+from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN, write_call
+from specfuse_core.grammar.tools import describe
 from training.sample import Message
 
 __all__ = ["invalid_calls", "take_tools", "written"]

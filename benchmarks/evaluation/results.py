@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.answers import Answer
-from benchmarks.intervals import Interval, paired, wilson
+from benchmarks.evaluation.answers import Answer
+from benchmarks.evaluation.intervals import Interval, paired, wilson
 
 __all__ = ["Cell", "Results", "report"]
 

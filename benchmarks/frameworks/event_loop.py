@@ -1,11 +1,11 @@
 """How long an event loop stands still while an answer streams on it.
 
-Run: ``python -m benchmarks.event_loop``. The bundled ensemble answers through ``astream`` of the
-engine, of LangChain's class and of LlamaIndex's, while a task on the same loop wakes up as often as
-it can. A pause is the time between two of its turns. Beside it stands the pause of an idle loop
-while another thread runs the same answers (what sharing a process costs anyway), and of a loop
-that makes the blocking call itself. The last line is one JSON object; times in milliseconds.
-"""
+Run: ``python -m benchmarks.frameworks.event_loop``. The bundled ensemble answers through
+``astream`` of the engine, of LangChain's class and of LlamaIndex's, while a task on the same loop
+wakes up as often as it can. A pause is the time between two of its turns. Beside it stands the
+pause of an idle loop while another thread runs the same answers (what sharing a process costs
+anyway), and of a loop that makes the blocking call itself. The last line is one JSON object; times
+in milliseconds."""
 
 from __future__ import annotations
 

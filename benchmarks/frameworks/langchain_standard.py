@@ -1,6 +1,6 @@
 """LangChain's standard tests on ChatSpecFuse and on ChatHuggingFace, with the same weights.
 
-python -m benchmarks.langchain_standard
+python -m benchmarks.frameworks.langchain_standard
 
 Runs the unit and the integration suite of langchain-tests on the bundled models: fused by
 ``ChatSpecFuse``, and each alone in ``ChatHuggingFace(llm=HuggingFacePipeline(...))`` of
@@ -27,7 +27,7 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 from langchain_specfuse import ChatSpecFuse
 from specfuse_core.bundled import bundled_models
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OUTCOMES = ("passed", "failed", "skipped")
 _SUBJECT = "SPECFUSE_BENCHMARK_SUBJECT"
 

@@ -1,11 +1,12 @@
 """What LlamaIndex applications do, on SpecFuseLLM and on HuggingFaceLLM with the same weights.
 
-python -m benchmarks.llamaindex_conformance
+python -m benchmarks.frameworks.llamaindex_conformance
 
-Puts the checks of ``benchmarks.llamaindex_matrix`` to the bundled models: fused by ``SpecFuseLLM``,
-and each alone in ``HuggingFaceLLM`` of llama-index-llms-huggingface, which must be installed for it
-(``pip install llama-index-llms-huggingface``); without it, its columns are left out. Both are told
-what they need: the right tokenizer, that it is a chat model, to be greedy, the room for an answer.
+Puts the checks of ``benchmarks.frameworks.llamaindex_matrix`` to the bundled models: fused by
+``SpecFuseLLM``, and each alone in ``HuggingFaceLLM`` of llama-index-llms-huggingface, which must be
+installed for it (``pip install llama-index-llms-huggingface``); without it, its columns are left
+out. Both are told what they need: the right tokenizer, that it is a chat model, to be greedy, the
+room for an answer.
 
 A check is passed if what comes back has the right form. Where the bundled models together are good
 enough for the content, it is counted too whether that is right. Checks run in a process of their
@@ -23,9 +24,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.huggingface_llm import MISSING, MODELS, has_huggingface, huggingface
-from benchmarks.limited import Limited
-from benchmarks.llamaindex_matrix import CHECKS, Check, perform
+from benchmarks.frameworks.huggingface_llm import MISSING, MODELS, has_huggingface, huggingface
+from benchmarks.frameworks.limited import Limited
+from benchmarks.frameworks.llamaindex_matrix import CHECKS, Check, perform
 from llamaindex_specfuse import SpecFuseLLM
 
 __all__ = ["Outcome", "main", "measured", "report"]
@@ -122,7 +123,7 @@ def record(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[str, Any
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    prog = "python -m benchmarks.llamaindex_conformance"
+    prog = "python -m benchmarks.frameworks.llamaindex_conformance"
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").splitlines()[0])
     names = [FUSED, *MODELS]
     parser.add_argument("subjects", nargs="*", help=f"of {', '.join(names)}; all of them")

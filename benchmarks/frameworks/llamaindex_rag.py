@@ -1,9 +1,9 @@
 """Exact answers of LlamaIndex's query engine over a few hundred documents: fused, alone, elsewhere.
 
-Run: ``python -m benchmarks.llamaindex_rag``, or ``--quick`` for a fifth of the questions.
+Run ``python -m benchmarks.frameworks.llamaindex_rag``; ``--quick`` asks a fifth of the questions.
 
-    python -m benchmarks.llamaindex_rag
-    python -m benchmarks.llamaindex_rag --split validation --top-k 4 --rows specem
+    python -m benchmarks.frameworks.llamaindex_rag
+    python -m benchmarks.frameworks.llamaindex_rag --split validation --top-k 4 --rows specem
 
 For each seed a corpus is drawn from what training holds out, put into a ``VectorStoreIndex`` with
 an embedding that hashes words, and asked through ``index.as_query_engine`` with LlamaIndex's own
@@ -37,10 +37,10 @@ from llama_index.core.llms import LLM
 from llama_index.core.node_parser import SentenceSplitter, SentenceWindowNodeParser
 from llama_index.core.response_synthesizers import ResponseMode
 
-from benchmarks.corpus import COMPOSITE, SINGLE, Corpus, draw_corpus
-from benchmarks.hashed_words import HashedWords
-from benchmarks.huggingface_llm import MISSING, MODELS, has_huggingface, huggingface
-from benchmarks.intervals import Interval, paired, wilson
+from benchmarks.evaluation.intervals import Interval, paired, wilson
+from benchmarks.frameworks.corpus import COMPOSITE, SINGLE, Corpus, draw_corpus
+from benchmarks.frameworks.hashed_words import HashedWords
+from benchmarks.frameworks.huggingface_llm import MISSING, MODELS, has_huggingface, huggingface
 from llamaindex_specfuse import SpecFuseLLM
 from training.sample import is_right
 from training.splits import Split
@@ -270,7 +270,7 @@ def record(answers: Sequence[Answer]) -> dict[str, dict[str, dict[str, float]]]:
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     usual = Setting()
     elsewhere = [f"{HUGGINGFACE} {name}" for name in MODELS]
-    prog = "python -m benchmarks.llamaindex_rag"
+    prog = "python -m benchmarks.frameworks.llamaindex_rag"
     parser = argparse.ArgumentParser(prog=prog, description=_DESCRIPTION)
     parser.add_argument("--quick", action="store_true", help="a fifth of the questions")
     parser.add_argument("--rows", nargs="+", choices=[*METHODS, *MODELS, *elsewhere])

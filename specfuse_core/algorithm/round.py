@@ -12,14 +12,14 @@ from concurrent.futures import Executor, wait
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from specfuse_core.calls import begins_call
+from specfuse_core.algorithm.exits import confidence, leaving, shares
+from specfuse_core.algorithm.member import Member
+from specfuse_core.algorithm.scoring import score_row
+from specfuse_core.algorithm.voting import feedback, vote, winner
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import NoVerificationError
-from specfuse_core.exits import confidence, leaving, shares
-from specfuse_core.member import Member
-from specfuse_core.scoring import score_row
+from specfuse_core.grammar.calls import begins_call
 from specfuse_core.types import Candidate, Round, Verification
-from specfuse_core.voting import feedback, vote, winner
 
 __all__ = ["Ensemble"]
 

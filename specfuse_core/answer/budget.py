@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from specfuse_core.follower import Follower
+from specfuse_core.answer.follower import Follower
 from specfuse_core.request import Request
 
 __all__ = ["Budget"]

@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from specfuse_core.calls import CALL_CLOSE, CALL_OPEN
+from specfuse_core.grammar.boundaries import overlap
+from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
 from specfuse_core.request import ToolCall
-from specfuse_core.text import overlap
 from specfuse_core.types import CallDelta, Channel
 
 __all__ = ["THINKING", "Channels", "Piece"]

@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from llguidance import LLTokenizer
 
-from specfuse_core.closing import allowed_bytes, any_close, quick_close, short_close
-from specfuse_core.constraints import JsonSchema, grammar_of
 from specfuse_core.errors import InvalidConstraintError, InvalidToolError
-from specfuse_core.matching import matcher_of, vocabulary_of
+from specfuse_core.grammar.closing import allowed_bytes, any_close, quick_close, short_close
+from specfuse_core.grammar.constraints import JsonSchema, grammar_of
+from specfuse_core.grammar.matching import matcher_of, vocabulary_of
 from specfuse_core.request import Request
 
 __all__ = ["Follower", "follow"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from specfuse_core.channels import Channels, Piece
+from specfuse_core.answer.channels import Channels, Piece
+from specfuse_core.grammar.boundaries import StopBuffer
 from specfuse_core.request import Request
-from specfuse_core.text import StopBuffer
 from specfuse_core.types import Round, Segment
 
 __all__ = ["Outlet", "joined"]

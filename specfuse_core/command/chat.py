@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from specfuse_core.console import Screen
+from specfuse_core.command.console import Screen
+from specfuse_core.command.options import with_context
 from specfuse_core.errors import FusionError
 from specfuse_core.fusion import FusionEngine
-from specfuse_core.options import with_context
 from specfuse_core.request import Message
 from specfuse_core.types import Generation
 

@@ -19,10 +19,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import specfuse_core
-from specfuse_core import options as ask
-from specfuse_core.chat import Chat, keyboard
+from specfuse_core.command import options as ask
+from specfuse_core.command.chat import Chat, keyboard
+from specfuse_core.command.console import Screen, stoppable
+from specfuse_core.command.lines import one_line
 from specfuse_core.config import FusionConfig, ModelConfig
-from specfuse_core.console import Screen, stoppable
 from specfuse_core.errors import (
     EmptyConversationError,
     EmptyStopStringError,
@@ -32,7 +33,6 @@ from specfuse_core.errors import (
     UnknownOptionError,
 )
 from specfuse_core.fusion import FusionEngine
-from specfuse_core.lines import one_line
 from specfuse_core.request import Message, Request
 from specfuse_core.trace import json_lines
 from specfuse_core.types import Generation

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from specfuse_core.command.lines import Lines, one_line, printable
 from specfuse_core.fusion import FusionEngine
-from specfuse_core.lines import Lines, one_line, printable
 from specfuse_core.trace import candidate_rows, model_rows
 from specfuse_core.types import Generation, Round, Segment
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, ScoreMode
-from specfuse_core.constraints import Choice, Constraint, JsonSchema, Regex
 from specfuse_core.errors import InvalidOptionError, RequestError
+from specfuse_core.grammar.constraints import Choice, Constraint, JsonSchema, Regex
 from specfuse_core.request import Request
 
 __all__ = [

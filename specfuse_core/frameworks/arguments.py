@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from specfuse_core.config import FusionConfig, SamplingParams, unknown_option
-from specfuse_core.providers import choice_of, constraint_of
-from specfuse_core.tools import Tool
+from specfuse_core.frameworks.providers import choice_of, constraint_of
+from specfuse_core.grammar.tools import Tool
 
 __all__ = ["KNOBS", "SAMPLING", "check_call", "check_fields", "given", "request_options"]
 

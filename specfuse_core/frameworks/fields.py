@@ -12,13 +12,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from specfuse_core.arguments import KNOBS, SAMPLING, check_fields, given
+from specfuse_core.answer.deadline import Deadline
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, ScoreMode
-from specfuse_core.deadline import Deadline
-from specfuse_core.declared import declared_window
 from specfuse_core.errors import InvalidLimitError, InvalidOptionError
+from specfuse_core.frameworks.arguments import KNOBS, SAMPLING, check_fields, given
+from specfuse_core.frameworks.registry import model_configs, model_names, shared_engine
 from specfuse_core.fusion import FusionEngine
-from specfuse_core.registry import model_configs, model_names, shared_engine
+from specfuse_core.models.declared import declared_window
 
 __all__ = ["EngineFields"]
 

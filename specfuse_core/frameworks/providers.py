@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from specfuse_core.constraints import Constraint, JsonObject, JsonSchema
 from specfuse_core.errors import InvalidConstraintError, InvalidOptionError
-from specfuse_core.tools import Tool, check_tools
+from specfuse_core.grammar.constraints import Constraint, JsonObject, JsonSchema
+from specfuse_core.grammar.tools import Tool, check_tools
 
 __all__ = ["choice_of", "closed", "constraint_of"]
 

@@ -16,7 +16,7 @@ from specfuse_core.bundled import bundled_models
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import EmptyEnsembleError
 from specfuse_core.fusion import FusionEngine
-from specfuse_core.naming import last_part, unique_names
+from specfuse_core.models.naming import last_part, unique_names
 
 __all__ = ["ModelSpec", "model_configs", "model_names", "release_engines", "shared_engine"]
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from specfuse_core.text import complete_words, overlap
+from specfuse_core.grammar.boundaries import complete_words, overlap
 
 __all__ = [
     "CALL_CLOSE",

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from specfuse_core.calls import CALL_CLOSE, CALL_OPEN
 from specfuse_core.errors import InvalidConstraintError
-from specfuse_core.tools import Tool, ToolChoice
+from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
+from specfuse_core.grammar.tools import Tool, ToolChoice
 
 __all__ = ["Choice", "Constraint", "Grammar", "JsonObject", "JsonSchema", "Regex", "grammar_of"]
 

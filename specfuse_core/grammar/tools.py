@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from specfuse_core.calls import CALL_CLOSE, CALL_OPEN
 from specfuse_core.errors import InvalidToolError, UnknownToolError
+from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
 
 __all__ = [
     "Tool",

@@ -15,16 +15,16 @@ import torch
 from transformers import PreTrainedModel
 
 from specfuse_core.errors import ModelLoadError, PromptTooLongError
+from specfuse_core.grammar.tools import Tool
 from specfuse_core.hf.context import Context
 from specfuse_core.hf.guide import Guide, Vocabulary
 from specfuse_core.hf.probe import METHODS, choose_method
 from specfuse_core.hf.runner import Runner
 from specfuse_core.hf.sampling import Chooser, Sampler
 from specfuse_core.hf.session import LocalSession
-from specfuse_core.hf.template import ChatTemplate, Prompt
-from specfuse_core.hf.tokens import ResponseTokens
+from specfuse_core.prompts.template import ChatTemplate, Prompt
+from specfuse_core.prompts.tokens import ResponseTokens
 from specfuse_core.request import Message, Request
-from specfuse_core.tools import Tool
 
 __all__ = ["LoadedModel", "LocalBackend"]
 

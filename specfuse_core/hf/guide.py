@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from specfuse_core.answer.follower import Follower
 from specfuse_core.errors import InvalidConstraintError
-from specfuse_core.follower import Follower
-from specfuse_core.hf.codec import TextCodec
-from specfuse_core.matching import matcher_of, vocabulary_of
+from specfuse_core.grammar.matching import matcher_of, vocabulary_of
+from specfuse_core.prompts.codec import TextCodec
 
 __all__ = ["Guide", "Vocabulary"]
 

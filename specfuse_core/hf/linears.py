@@ -1,8 +1,8 @@
 """A model's linear layers by oneDNN, on a CPU in float32.
 
-PyTorch multiplies float32 matrices by MKL, which does not make the most of every processor. Where it
-was measured (``benchmarks/LOG.md``) a forward pass takes 0.65 to 0.9 of the time by oneDNN, over the
-same weights where they lie. In bfloat16 PyTorch calls oneDNN by itself.
+PyTorch multiplies float32 matrices by MKL, which is slow on some processors. oneDNN takes 0.65 to
+0.9 of the time of a forward pass where it was measured (``benchmarks/LOG.md``). It uses the same
+weights in place. In bfloat16 PyTorch calls oneDNN by itself.
 """
 
 from __future__ import annotations

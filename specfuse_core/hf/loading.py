@@ -23,7 +23,7 @@ from specfuse_core.errors import ModelLoadError, ModelNotFoundError, NoWeightsEr
 from specfuse_core.hf.backend import LoadedModel
 from specfuse_core.hf.hub import failed, fetch, pickled
 from specfuse_core.hf.runner import Runner
-from specfuse_core.hf.template import ChatTemplate
+from specfuse_core.prompts.template import ChatTemplate
 
 __all__ = ["check_location", "load_model", "template_of"]
 

@@ -14,13 +14,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from specfuse_core.calls import complete_segment
+from specfuse_core.grammar.boundaries import complete_characters
+from specfuse_core.grammar.calls import complete_segment
 from specfuse_core.hf.context import Context, Path
 from specfuse_core.hf.guide import Guide
 from specfuse_core.hf.sampling import Chooser
-from specfuse_core.hf.template import Prompt
-from specfuse_core.hf.tokens import ResponseTokens
-from specfuse_core.text import complete_characters
+from specfuse_core.prompts.template import Prompt
+from specfuse_core.prompts.tokens import ResponseTokens
 from specfuse_core.types import Candidate, Cost, Verification
 
 __all__ = ["LocalSession"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from specfuse_core.hf.codec import TextCodec
+from specfuse_core.prompts.codec import TextCodec
 from specfuse_core.request import Message
 
 __all__ = ["Escape"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from specfuse_core.calls import write_call
+from specfuse_core.grammar.calls import write_call
 from specfuse_core.request import Message
 
 __all__ = ["REPAIRS"]

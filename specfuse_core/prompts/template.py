@@ -13,13 +13,13 @@ from typing import Any
 from jinja2 import TemplateError as JinjaError
 from transformers import PreTrainedTokenizerBase
 
-from specfuse_core.channels import THINKING
+from specfuse_core.answer.channels import THINKING
 from specfuse_core.errors import NoEndTokenError, TemplateError
-from specfuse_core.hf.codec import TextCodec
-from specfuse_core.hf.escape import Escape
-from specfuse_core.hf.repairs import REPAIRS
+from specfuse_core.grammar.tools import Tool, describe
+from specfuse_core.prompts.codec import TextCodec
+from specfuse_core.prompts.escape import Escape
+from specfuse_core.prompts.repairs import REPAIRS
 from specfuse_core.request import Message
-from specfuse_core.tools import Tool, describe
 
 __all__ = ["PLAIN_TEMPLATE", "ChatTemplate", "Prompt"]
 

@@ -5,7 +5,7 @@ This module knows nothing of models; see ``codec`` for the encoding itself.
 
 from __future__ import annotations
 
-from specfuse_core.hf.codec import Encoded, TextCodec
+from specfuse_core.prompts.codec import Encoded, TextCodec
 
 __all__ = ["ResponseTokens"]
 

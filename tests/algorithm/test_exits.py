@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from specfuse_core.exits import leaving, shares
+from specfuse_core.algorithm.exits import leaving, shares
 
 invariant = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from specfuse_core.algorithm.exits import leaving, shares
+from specfuse_core.algorithm.member import Member
+from specfuse_core.algorithm.round import Ensemble
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import NoVerificationError
-from specfuse_core.exits import leaving, shares
-from specfuse_core.member import Member
 from specfuse_core.request import Request
-from specfuse_core.round import Ensemble
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
 from specfuse_core.types import Candidate, Round, Verification
 

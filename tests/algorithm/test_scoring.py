@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from specfuse_core.scoring import score_row
+from specfuse_core.algorithm.scoring import score_row
 from specfuse_core.types import Verification
 
 invariant = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from specfuse_core.algorithm.voting import feedback, vote, winner
 from specfuse_core.errors import NoVerificationError
-from specfuse_core.voting import feedback, vote, winner
 
 invariant = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specfuse_core.calls import write_call
-from specfuse_core.channels import THINKING, Channels, Piece
+from specfuse_core.answer.channels import THINKING, Channels, Piece
+from specfuse_core.grammar.calls import write_call
 from specfuse_core.request import ToolCall
 
 CALL = write_call("get_weather", {"city": 'Os"lo}', "days": [1, {"a": "é"}]})

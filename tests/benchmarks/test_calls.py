@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.answers import draw
-from benchmarks.calls import invalid_calls, take_tools
+from benchmarks.evaluation.answers import draw
+from benchmarks.evaluation.calls import invalid_calls, take_tools
 from specfuse_core import FusionEngine, Message, Tool
-from specfuse_core.calls import write_call
+from specfuse_core.grammar.calls import write_call
 from training.splits import Split
 
 TOOL = Tool("add", "", {"properties": {"a": {"type": "integer"}}, "required": ["a"]})

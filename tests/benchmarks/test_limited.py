@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from benchmarks.limited import Limited
+from benchmarks.frameworks.limited import Limited
 
 
 def behave(how: str) -> None:

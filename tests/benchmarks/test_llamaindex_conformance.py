@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.huggingface_llm import MODELS
-from benchmarks.limited import Limited
-from benchmarks.llamaindex_conformance import FUSED, Outcome, main, measured, record, report
-from benchmarks.llamaindex_matrix import CHECKS, Check
+from benchmarks.frameworks.huggingface_llm import MODELS
+from benchmarks.frameworks.limited import Limited
+from benchmarks.frameworks.llamaindex_conformance import (
+    FUSED,
+    Outcome,
+    main,
+    measured,
+    record,
+    report,
+)
+from benchmarks.frameworks.llamaindex_matrix import CHECKS, Check
 
 
 def check(name: str, group: str = "endpoints", *, bundled: bool = True) -> Check:

@@ -8,7 +8,7 @@ import llama_index.core
 import pytest
 from wellread import well_read
 
-from benchmarks.llamaindex_matrix import CHECKS, Check, perform
+from benchmarks.frameworks.llamaindex_matrix import CHECKS, Check, perform
 from llamaindex_specfuse import SpecFuseLLM
 from specfuse_core import FusionEngine
 from specfuse_core.testing import ScriptedBackend

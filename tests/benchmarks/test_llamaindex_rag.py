@@ -14,10 +14,10 @@ from llama_index.core.llms import LLMMetadata as Metadata
 from llama_index.core.schema import MetadataMode
 from pydantic import Field
 
-from benchmarks.corpus import COMPOSITE, SINGLE, Corpus, draw_corpus
-from benchmarks.hashed_words import HashedWords
-from benchmarks.huggingface_llm import MODELS
-from benchmarks.llamaindex_rag import (
+from benchmarks.frameworks.corpus import COMPOSITE, SINGLE, Corpus, draw_corpus
+from benchmarks.frameworks.hashed_words import HashedWords
+from benchmarks.frameworks.huggingface_llm import MODELS
+from benchmarks.frameworks.llamaindex_rag import (
     Answer,
     Setting,
     ask,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import quality
-from benchmarks.answers import (
+from benchmarks.evaluation.answers import (
     Answer,
     FailedAnswerError,
     Job,
@@ -18,10 +18,9 @@ from benchmarks.answers import (
     draw,
     workers,
 )
-from benchmarks.intervals import paired, wilson
-from benchmarks.quality import measure
-from benchmarks.results import report
-from benchmarks.rows import (
+from benchmarks.evaluation.intervals import paired, wilson
+from benchmarks.evaluation.results import report
+from benchmarks.evaluation.rows import (
     LISTS,
     MAX_NEW_TOKENS,
     Row,
@@ -30,6 +29,7 @@ from benchmarks.rows import (
     single_rows,
     sweep_rows,
 )
+from benchmarks.quality import measure
 from specfuse_core import FusionConfig, FusionEngine, Request
 from specfuse_core.bundled import bundled_models
 from specfuse_core.errors import ConfigError

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 import specfuse_core
-from specfuse_core import FusionConfig, FusionEngine, ModelConfig, Request, cli
-from specfuse_core.chat import Chat
-from specfuse_core.console import Screen
+from specfuse_core import FusionConfig, FusionEngine, ModelConfig, Request
+from specfuse_core.command import cli
+from specfuse_core.command.chat import Chat
+from specfuse_core.command.console import Screen
+from specfuse_core.command.lines import printable
 from specfuse_core.errors import GenerationError, ModelLoadError
-from specfuse_core.lines import printable
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
 
 HERE = {**os.environ, "PYTHONPATH": str(Path(specfuse_core.__file__).parent.parent)}
@@ -216,7 +217,7 @@ def test_version(command: Command) -> None:
 
 def test_help_loads_neither_torch_nor_transformers() -> None:
     program = (
-        "import sys\nfrom specfuse_core import cli\n"
+        "import sys\nfrom specfuse_core.command import cli\n"
         "try:\n    cli.main(['--help'])\n"
         "except SystemExit:\n    pass\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'tokenizers')))"

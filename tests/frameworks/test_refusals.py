@@ -9,9 +9,6 @@ import pytest
 from langchain_specfuse import ChatSpecFuse
 from llamaindex_specfuse import SpecFuseLLM
 from specfuse_core import FusionEngine, SamplingParams
-from specfuse_core.aliases import renamed
-from specfuse_core.arguments import KNOBS, SAMPLING, check_call, check_fields, request_options
-from specfuse_core.constraints import JsonObject
 from specfuse_core.errors import (
     AnswerTimeoutError,
     EmptyEnsembleError,
@@ -21,9 +18,18 @@ from specfuse_core.errors import (
     PromptTooLongError,
     UnknownOptionError,
 )
-from specfuse_core.fields import EngineFields
+from specfuse_core.frameworks.aliases import renamed
+from specfuse_core.frameworks.arguments import (
+    KNOBS,
+    SAMPLING,
+    check_call,
+    check_fields,
+    request_options,
+)
+from specfuse_core.frameworks.fields import EngineFields
+from specfuse_core.grammar.constraints import JsonObject
+from specfuse_core.grammar.tools import Tool
 from specfuse_core.testing import ScriptedBackend
-from specfuse_core.tools import Tool
 
 
 class LateError(AnswerTimeoutError, TimeoutError):

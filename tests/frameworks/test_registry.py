@@ -12,17 +12,22 @@ from pathlib import Path
 import pytest
 
 from specfuse_core import FusionConfig, FusionEngine, ModelConfig
+from specfuse_core.answer.deadline import Deadline
 from specfuse_core.bundled import bundled_models
-from specfuse_core.deadline import Deadline
-from specfuse_core.declared import declared_window
 from specfuse_core.errors import (
     AnswerTimeoutError,
     DuplicateNameError,
     EmptyEnsembleError,
     InvalidLimitError,
 )
+from specfuse_core.frameworks.registry import (
+    model_configs,
+    model_names,
+    release_engines,
+    shared_engine,
+)
 from specfuse_core.hf import LocalBackend
-from specfuse_core.registry import model_configs, model_names, release_engines, shared_engine
+from specfuse_core.models.declared import declared_window
 from specfuse_core.request import Message
 from specfuse_core.testing import ScriptedBackend
 
@@ -92,8 +97,8 @@ def test_engines_of_other_knobs_and_deep_copies_load_nothing_again() -> None:
 
 def test_what_a_model_declares_is_read_without_torch() -> None:
     code = (
-        "import sys; from specfuse_core.registry import model_configs;"
-        "from specfuse_core.declared import declared_window;"
+        "import sys; from specfuse_core.frameworks.registry import model_configs;"
+        "from specfuse_core.models.declared import declared_window;"
         "print([declared_window(c) for c in model_configs(None)], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

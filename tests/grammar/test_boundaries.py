@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from specfuse_core.text import StopBuffer, complete_characters, complete_words
+from specfuse_core.grammar.boundaries import StopBuffer, complete_characters, complete_words
 
 invariant = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -7,9 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specfuse_core import FusionConfig, FusionEngine
-from specfuse_core.calls import CALL_CLOSE, CALL_OPEN, begins_call, complete_segment, in_call
+from specfuse_core.grammar.boundaries import complete_words
+from specfuse_core.grammar.calls import (
+    CALL_CLOSE,
+    CALL_OPEN,
+    begins_call,
+    complete_segment,
+    in_call,
+)
 from specfuse_core.testing import ScriptedBackend
-from specfuse_core.text import complete_words
 
 CALL = '<tool_call>\n{"name": "order_lamps", "arguments": {"count": 14}}\n</tool_call>'
 

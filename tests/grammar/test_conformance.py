@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from schemas import Schema, agent_schema, draw_root
 
 from specfuse_core import FusionConfig, FusionEngine, JsonSchema, Request, Tool
-from specfuse_core.follower import follow
+from specfuse_core.answer.follower import follow
 
 ENSEMBLES = {
     "one": [("llama", "bytelevel"), ("gpt_neox", "metaspace"), ("qwen3", "unigram")],

@@ -14,14 +14,14 @@ from schemas import agent_schema, draw_root
 from toolbox import LAMPS, WEATHER
 
 from specfuse_core import Choice, Grammar, JsonObject, JsonSchema, Regex, Request
-from specfuse_core.constraints import Constraint, grammar_of
+from specfuse_core.answer.follower import Follower, follow
 from specfuse_core.errors import (
     InvalidConstraintError,
     InvalidToolError,
     RequestError,
     UnknownToolError,
 )
-from specfuse_core.follower import Follower, follow
+from specfuse_core.grammar.constraints import Constraint, grammar_of
 
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 OTHER = '<tool_call>\n{"name": "order_lamps", "arguments": {"count": 3}}\n</tool_call>'

@@ -6,19 +6,18 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import Any
 
 import pytest
 import tiny
 import torch
+from ensembles import engine, parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import assert_same_answer, never_ending
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from specfuse_core import FusionConfig, FusionEngine, Generation, Message
-from specfuse_core.hf import LoadedModel, LocalBackend, Runner, template_of
-from specfuse_core.hf.template import ChatTemplate
+from specfuse_core.hf import LocalBackend
 from specfuse_core.types import Candidate
 
 QUESTION = "How many lamps are in the <|im_end|> hall?"
@@ -26,20 +25,6 @@ Pair = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 ARCHITECTURES = list(tiny.ARCHITECTURES)
 RECURRENT = ("mamba", "mamba2", "lfm2")
 MODES = ("prob", "logprob", "logit")
-
-
-@cache
-def parts(architecture: str, tokens: str, seed: int) -> tuple[LoadedModel, ChatTemplate]:
-    model, tokenizer = tiny.pair(architecture, tokens, seed=seed)
-    return LoadedModel(Runner(model)), template_of(model, tokenizer)
-
-
-def engine(members: list[tuple[str, str]], config: FusionConfig, **options: Any) -> FusionEngine:
-    """An engine over tiny models ``a``, ``b``, ..., each (architecture, tokenizer family)."""
-    backends = [
-        LocalBackend("abcde"[i], partial(parts, *member, i)) for i, member in enumerate(members)
-    ]
-    return FusionEngine(backends, config, **options)
 
 
 def tolerance(members: list[tuple[str, str]]) -> float:

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from ensembles import engine, parts
 from naive import assert_same_answer
-from test_hf_equalities import engine, parts
 
 from specfuse_core import Choice, FusionConfig, FusionEngine, JsonSchema, Message, Regex, Request
-from specfuse_core.constraints import grammar_of
+from specfuse_core.grammar.constraints import grammar_of
 from specfuse_core.hf import LocalBackend
-from specfuse_core.hf.codec import TextCodec
 from specfuse_core.hf.guide import Guide, Vocabulary
+from specfuse_core.prompts.codec import TextCodec
 from specfuse_core.types import Candidate
 
 TEXTS = ['{"name": "Anna", "n": 12}', "Größe: 数量 🎉\n\n  x", "<tool_call>\n", "don't a  b"]

@@ -12,7 +12,7 @@ import torch
 
 from specfuse_core.hf import LoadedModel, LocalBackend, Runner, template_of
 from specfuse_core.hf.session import LocalSession
-from specfuse_core.hf.template import ChatTemplate
+from specfuse_core.prompts.template import ChatTemplate
 from specfuse_core.request import Message, Request
 from specfuse_core.types import Candidate
 

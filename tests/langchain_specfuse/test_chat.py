@@ -42,9 +42,8 @@ from specfuse_core import (
     JsonObject,
     Message,
     ToolCall,
-    deadline,
 )
-from specfuse_core.calls import write_call
+from specfuse_core.answer import deadline
 from specfuse_core.errors import (
     AnswerTimeoutError,
     EmptyConversationError,
@@ -56,7 +55,8 @@ from specfuse_core.errors import (
     UnknownOptionError,
     UnknownToolError,
 )
-from specfuse_core.registry import release_engines
+from specfuse_core.frameworks.registry import release_engines
+from specfuse_core.grammar.calls import write_call
 from specfuse_core.testing import ScriptedBackend
 
 

@@ -39,7 +39,6 @@ from llamaindex_specfuse import SpecFuseLLM
 from llamaindex_specfuse._messages import turns_of
 from llamaindex_specfuse.errors import LLMTimeoutError, ModelFailedError, NotPicklableError
 from specfuse_core import Choice, FusionEngine, FusionError, Message, ModelConfig, ToolCall
-from specfuse_core.calls import write_call
 from specfuse_core.errors import (
     AnswerTimeoutError,
     EmptyConversationError,
@@ -48,7 +47,8 @@ from specfuse_core.errors import (
     UnknownModelError,
     UnknownOptionError,
 )
-from specfuse_core.registry import release_engines
+from specfuse_core.frameworks.registry import release_engines
+from specfuse_core.grammar.calls import write_call
 from specfuse_core.testing import ScriptedBackend
 
 HELLO = [ChatMessage(role="user", content="Hello")]

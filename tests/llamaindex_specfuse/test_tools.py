@@ -20,13 +20,13 @@ from wellread import well_read
 from llamaindex_specfuse import SpecFuseLLM
 from llamaindex_specfuse.errors import StructuredAnswerError, ToolCallError
 from specfuse_core import FusionEngine, Tool
-from specfuse_core.calls import write_call
 from specfuse_core.errors import (
     InvalidConstraintError,
     InvalidOptionError,
     InvalidToolError,
     UnknownToolError,
 )
+from specfuse_core.grammar.calls import write_call
 from specfuse_core.testing import ScriptedBackend
 
 

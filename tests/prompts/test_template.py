@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from specfuse_core import FusionEngine, Message, Tool
 from specfuse_core.errors import NoEndTokenError, TemplateError
 from specfuse_core.hf import LoadedModel, LocalBackend, Runner, template_of
-from specfuse_core.hf.template import PLAIN_TEMPLATE, ChatTemplate
+from specfuse_core.prompts.template import PLAIN_TEMPLATE, ChatTemplate
 from specfuse_core.request import Request, ToolCall
 
 #: Knows tools and their results, as Qwen's and SmolLM's templates do.

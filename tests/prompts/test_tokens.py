@@ -13,9 +13,9 @@ from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from specfuse_core import FusionEngine, Message
-from specfuse_core.hf.codec import TextCodec
-from specfuse_core.hf.template import ChatTemplate
-from specfuse_core.hf.tokens import ResponseTokens
+from specfuse_core.prompts.codec import TextCodec
+from specfuse_core.prompts.template import ChatTemplate
+from specfuse_core.prompts.tokens import ResponseTokens
 from specfuse_core.request import Request, ToolCall
 from specfuse_core.types import Candidate
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from specfuse_core import FusionEngine
-from specfuse_core.calls import complete_segment
+from specfuse_core.grammar.boundaries import complete_characters
+from specfuse_core.grammar.calls import complete_segment
 from specfuse_core.hf import LocalBackend
 from specfuse_core.request import Request
-from specfuse_core.text import complete_characters
 from specfuse_core.types import Candidate, Cost, Generation, Verification
 
 #: What a draw depends on: the position, and the ids before it.
@@ -40,7 +40,7 @@ def naive_engine(engine: FusionEngine, tolerance: float) -> FusionEngine:
         engine.config,
         drafters=engine.drafters,
         verifiers=engine.verifiers,
-        weights=engine._weights,
+        weights=engine.weights,
     )
 
 

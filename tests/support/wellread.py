@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from specfuse_core import JsonSchema, Request, Tool
-from specfuse_core.calls import write_call
+from specfuse_core.grammar.calls import write_call
 
 __all__ = ["well_read"]
 

@@ -6,7 +6,7 @@ come with specfuse are. Nothing here needs a network, pytest, or one LLM class r
 A check that fails raises, most often AssertionError.
 """
 
-from benchmarks.llamaindex_matrix import (
+from benchmarks.frameworks.llamaindex_matrix import (
     agents,
     chat_engines,
     endpoints,
@@ -16,8 +16,8 @@ from benchmarks.llamaindex_matrix import (
     structured,
     watching,
 )
-from benchmarks.llamaindex_matrix.checks import Check, perform
-from benchmarks.llamaindex_matrix.common import Orders, Person, order_tool
+from benchmarks.frameworks.llamaindex_matrix.checks import Check, perform
+from benchmarks.frameworks.llamaindex_matrix.common import Orders, Person, order_tool
 
 __all__ = ["CHECKS", "Check", "Orders", "Person", "order_tool", "perform"]
 

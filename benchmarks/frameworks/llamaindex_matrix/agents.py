@@ -18,8 +18,8 @@ from llama_index.core.llms import LLM
 from llama_index.core.workflow import Context
 from workflows.errors import WorkflowRuntimeError
 
-from benchmarks.llamaindex_matrix.checks import Checks
-from benchmarks.llamaindex_matrix.common import (
+from benchmarks.frameworks.llamaindex_matrix.checks import Checks
+from benchmarks.frameworks.llamaindex_matrix.common import (
     FACTS,
     ORDER,
     PRICE,

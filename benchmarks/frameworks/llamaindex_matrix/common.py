@@ -18,7 +18,7 @@ from llama_index.core.tools import FunctionTool
 from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel, Field
 
-from benchmarks.hashed_words import HashedWords
+from benchmarks.frameworks.hashed_words import HashedWords
 
 __all__ = [
     "ANSWER",

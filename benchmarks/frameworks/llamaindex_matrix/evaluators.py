@@ -12,8 +12,8 @@ from llama_index.core.evaluation import (
 from llama_index.core.llms import LLM
 from llama_index.core.output_parsers.base import OutputParserException
 
-from benchmarks.llamaindex_matrix.checks import Checks
-from benchmarks.llamaindex_matrix.common import (
+from benchmarks.frameworks.llamaindex_matrix.checks import Checks
+from benchmarks.frameworks.llamaindex_matrix.common import (
     FACTS,
     QUESTION,
     or_says_why,

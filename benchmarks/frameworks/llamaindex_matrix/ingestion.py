@@ -16,8 +16,8 @@ from llama_index.core.llms import LLM
 from llama_index.core.node_parser import TokenTextSplitter
 from llama_index.core.schema import TextNode
 
-from benchmarks.llamaindex_matrix.checks import Checks
-from benchmarks.llamaindex_matrix.common import (
+from benchmarks.frameworks.llamaindex_matrix.checks import Checks
+from benchmarks.frameworks.llamaindex_matrix.common import (
     FACTS,
     counting,
 )

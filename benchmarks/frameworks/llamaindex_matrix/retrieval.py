@@ -15,8 +15,8 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.core.selectors.utils import get_selector_from_llm
 from llama_index.core.tools import QueryEngineTool
 
-from benchmarks.llamaindex_matrix.checks import Checks
-from benchmarks.llamaindex_matrix.common import (
+from benchmarks.frameworks.llamaindex_matrix.checks import Checks
+from benchmarks.frameworks.llamaindex_matrix.common import (
     ANSWER,
     FACTS,
     PERSON,

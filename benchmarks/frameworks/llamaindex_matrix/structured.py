@@ -10,8 +10,8 @@ from llama_index.core import PromptTemplate
 from llama_index.core.instrumentation.events.llm import LLMChatStartEvent
 from llama_index.core.llms import LLM, ChatMessage
 
-from benchmarks.llamaindex_matrix.checks import Checks
-from benchmarks.llamaindex_matrix.common import (
+from benchmarks.frameworks.llamaindex_matrix.checks import Checks
+from benchmarks.frameworks.llamaindex_matrix.common import (
     EXTRACT,
     PERSON,
     Person,

@@ -7,8 +7,8 @@ import copy
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent
 from llama_index.core.llms import LLM
 
-from benchmarks.llamaindex_matrix.checks import Checks
-from benchmarks.llamaindex_matrix.common import (
+from benchmarks.frameworks.llamaindex_matrix.checks import Checks
+from benchmarks.frameworks.llamaindex_matrix.common import (
     QUESTION,
     asked,
     counting,

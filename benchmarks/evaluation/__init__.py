@@ -1,0 +1,1 @@
+"""Exact match on generated questions: questions, rows, answers and intervals."""

@@ -1,0 +1,1 @@
+"""Both frameworks' test suites and typical applications, on specfuse and its alternatives."""

@@ -1,0 +1,1 @@
+"""Random-weight models for the benchmarks of speed."""
