@@ -374,7 +374,8 @@ def test_a_broken_pipe_ends_silently(tmp_path: Path) -> None:
     program = tmp_path / "endless.py"
     program.write_text(
         "import sys\n"
-        "from specfuse_core import FusionEngine, cli\n"
+        "from specfuse_core import FusionEngine\n"
+        "from specfuse_core.command import cli\n"
         "from specfuse_core.testing import ScriptedBackend\n"
         "backend = ScriptedBackend('a', lambda request, response: 'word\\n' * 20)\n"
         "cli.make_engine = lambda *_, **__: FusionEngine([backend])\n"
