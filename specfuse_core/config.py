@@ -69,11 +69,11 @@ class SamplingParams(Options):
     for each request and reports it in :attr:`Usage.seed`.
     """
 
-    temperature: float = Field(0.0, ge=0.0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    top_k: int | None = Field(None, ge=1)
-    min_p: float = Field(0.0, ge=0.0, le=1.0)
-    repetition_penalty: float = Field(1.0, gt=0.0)
+    temperature: float = Field(default=0.0, ge=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int | None = Field(default=None, ge=1)
+    min_p: float = Field(default=0.0, ge=0.0, le=1.0)
+    repetition_penalty: float = Field(default=1.0, gt=0.0)
     seed: int | None = None
 
 
@@ -108,18 +108,18 @@ class FusionConfig(Options):
     """
 
     method: Literal["specem", "specfuse"] = "specem"
-    segment_tokens: int = Field(10, ge=1)
-    call_segment_tokens: int | None = Field(256, ge=1)
+    segment_tokens: int = Field(default=10, ge=1)
+    call_segment_tokens: int | None = Field(default=256, ge=1)
     score_mode: ScoreMode = "logprob"
     self_vote: bool = True
     online_feedback: bool = True
-    learning_rate: float = Field(0.5, ge=0.0)
+    learning_rate: float = Field(default=0.5, ge=0.0)
     model_exit: bool = False
-    exit_temperature: float = Field(0.3, gt=0.0)
-    exit_threshold: float = Field(0.5, ge=0.0, le=1.0)
-    exit_warmup: int = Field(2, ge=0)
-    exit_recall: float | None = Field(None, gt=0.0, le=1.0)
-    min_models: int = Field(1, ge=1)
+    exit_temperature: float = Field(default=0.3, gt=0.0)
+    exit_threshold: float = Field(default=0.5, ge=0.0, le=1.0)
+    exit_warmup: int = Field(default=2, ge=0)
+    exit_recall: float | None = Field(default=None, gt=0.0, le=1.0)
+    min_models: int = Field(default=1, ge=1)
 
     def model_post_init(self, context: Any, /) -> None:
         for name, value in PRESETS[self.method].items():
@@ -148,7 +148,7 @@ class ModelConfig(Options):
     """
 
     path: str = Field(min_length=1)
-    name: str | None = Field(None, min_length=1)
+    name: str | None = Field(default=None, min_length=1)
     revision: str | None = None
     dtype: str = "auto"
     device: str | None = None
@@ -159,7 +159,7 @@ class ModelConfig(Options):
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     trust_remote_code: bool = False
     allow_pickle: bool = False
-    weight: float = Field(1.0, gt=0.0)
+    weight: float = Field(default=1.0, gt=0.0)
 
     @classmethod
     def of(cls, model: str | PathLike[str] | ModelConfig | Mapping[str, Any]) -> ModelConfig:

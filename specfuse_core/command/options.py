@@ -142,8 +142,11 @@ def fusion_config(
     Raises:
         InvalidOptionError: for a value that makes no sense.
     """
-    knobs = _given(method=method, segment_tokens=segment_tokens, score_mode=score_mode)
-    return FusionConfig(**knobs, **({"model_exit": False} if no_exit else {}))
+    exits = False if no_exit else None
+    knobs = _given(
+        method=method, segment_tokens=segment_tokens, score_mode=score_mode, model_exit=exits
+    )
+    return FusionConfig(**knobs)
 
 
 def constraint(
