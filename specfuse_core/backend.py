@@ -58,6 +58,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def device(self) -> str | None:
+        """Where the model runs (``"cpu"``, ``"cuda:0"``); None while it is not loaded."""
+        ...
+
+    @property
     def context_window(self) -> int:
         """Tokens that prompt and answer together may have."""
         ...

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import reprlib
 import threading
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -30,6 +31,10 @@ from specfuse_core.request import Conversation, Message, Request
 from specfuse_core.types import Candidate, FinishReason, Generation, Round, Segment, Usage
 
 __all__ = ["FusionEngine"]
+
+#: For a ``repr`` that fits a line: a long list of names loses its middle.
+_brief = reprlib.Repr()
+_brief.maxstring = 36
 
 
 class FusionEngine(Constructors):
@@ -75,6 +80,11 @@ class FusionEngine(Constructors):
         self.config = config or FusionConfig()
         self._executor = executor
         self._loader = loader
+
+    def __repr__(self) -> str:
+        devices = dict.fromkeys(backend.device or "not loaded" for backend in self.backends)
+        models, device = (_brief.repr(", ".join(names)) for names in (self.models, devices))
+        return f"FusionEngine(models={models}, method={self.config.method!r}, device={device})"
 
     @property
     def backends(self) -> tuple[Backend, ...]:

@@ -70,6 +70,11 @@ class ScriptedBackend:
         self.sessions: list[ScriptedSession] = []
 
     @property
+    def device(self) -> str | None:
+        """The CPU, once it is loaded."""
+        return "cpu" if self.loads else None
+
+    @property
     def declared_window(self) -> int | None:
         """The context window, which is always known."""
         return self.context_window

@@ -6,6 +6,7 @@ between base models.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -29,6 +30,10 @@ __all__ = [
 
 Channel = Literal["text", "reasoning", "tool_call"]
 FinishReason = Literal["stop", "stop_sequence", "length", "context", "cancelled"]
+
+#: For a ``repr`` that fits a line: long text loses its middle.
+_brief = reprlib.Repr()
+_brief.maxstring = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +224,12 @@ class Generation:
     finish_reason: FinishReason
     usage: Usage
     segments: tuple[Segment, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"Generation(text={_brief.repr(self.text)}, finish_reason={self.finish_reason!r}, "
+            f"rounds={len(self.rounds)})"
+        )
 
     @property
     def reasoning(self) -> str:

@@ -918,3 +918,22 @@ def test_an_answer_of_text_without_tokens_ends_all_the_same() -> None:
     generation = fused.generate("q", max_new_tokens=7)
     assert generation.finish_reason == "length"
     assert len(generation.rounds) == 8
+
+
+def test_an_engine_is_shown_in_one_line_and_nothing_is_loaded_for_it() -> None:
+    fused = engine(*trio(), method="specem")
+    shown = "FusionEngine(models='a, b, c', method='specem', device='not loaded')"
+    assert repr(fused) == shown
+    assert [backend.device for backend in fused.backends] == [None, None, None]
+    fused.warm_up()
+    assert repr(fused) == shown.replace("not loaded", "cpu")
+    fused = FusionEngine([*fused.backends, ScriptedBackend("d", DOG)])
+    assert repr(fused).endswith("device='cpu, not loaded')")
+
+
+def test_an_engine_of_many_models_is_shown_in_one_line_too() -> None:
+    names = [f"organisation-{i}-a-model-with-a-long-name" for i in range(40)]
+    shown = repr(engine(*(ScriptedBackend(name, CAT) for name in names)))
+    assert shown.startswith("FusionEngine(models='organisation-0")
+    assert "..." in shown
+    assert len(shown) < 100

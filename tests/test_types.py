@@ -239,6 +239,17 @@ def test_a_generation_joins_its_segments() -> None:
     assert generation.rounds == (ROUND,)
 
 
+def test_a_generation_is_shown_in_one_line() -> None:
+    short = Generation("one\ntwo", "stop", USAGE, (Segment("one\ntwo", ROUND),))
+    assert repr(short) == r"Generation(text='one\ntwo', finish_reason='stop', rounds=1)"
+    rounds = tuple(Segment("", dataclasses.replace(ROUND, index=i)) for i in range(1000))
+    long = Generation("\n\x1b" * 5000, "stop_sequence", USAGE, rounds)
+    assert "rounds=1000" in repr(long)
+    assert "..." in repr(long)
+    assert len(repr(long)) < 110
+    assert repr(long).isprintable()
+
+
 @pytest.mark.parametrize(
     "segments",
     [[], [Segment("x", ROUND)], [Segment("x", finish_reason="stop")], [Segment("x", usage=USAGE)]],

@@ -100,6 +100,11 @@ class LocalBackend:
         return self._parts()[0]
 
     @property
+    def device(self) -> str | None:
+        """Where the model's first weights are; None while it is not loaded."""
+        return str(self._ready[0].runner.device) if self._ready else None
+
+    @property
     def template(self) -> ChatTemplate:
         """The chat template, with the tokenizer."""
         return self._parts()[1]

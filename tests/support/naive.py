@@ -136,6 +136,10 @@ class NaiveBackend:
         self.name = backend.name
 
     @property
+    def device(self) -> str | None:
+        return self._backend.device
+
+    @property
     def context_window(self) -> int:
         return self._backend.context_window
 
