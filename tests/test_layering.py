@@ -40,6 +40,8 @@ ORDER = [
 RUNTIMES = {"torch", "transformers", "tokenizers", "safetensors", "accelerate", "huggingface_hub"}
 TOKENIZING = {"tokenizers", "transformers"}
 OURS = {"specfuse_core", "langchain_specfuse", "llamaindex_specfuse"}
+#: Reads where the hub's cache is and whether offline mode is on; that module loads nothing else.
+CACHED = {"specfuse_core/models/location.py": {"huggingface_hub"}}
 #: For annotations only.
 TYPED_BY_RUNTIME = {"specfuse_core/models/constructors.py", "specfuse_core/models/load.py"}
 #: Imports within functions, so that `import specfuse_core` does not load torch.
@@ -173,7 +175,7 @@ def test_the_files_of_a_folder_import_each_other_in_no_circle(folder: str) -> No
 
 @pytest.mark.parametrize("source", [source for source in ALL if "/hf/" not in source])
 def test_only_hf_imports_a_model_runtime(source: str) -> None:
-    allowed = TOKENIZING if "/prompts/" in source else set()
+    allowed = TOKENIZING if "/prompts/" in source else CACHED.get(source, set())
     bad = [
         one.module
         for one in parsed(source)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
@@ -16,6 +18,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HFValidationError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -27,7 +30,7 @@ from specfuse_core.errors import ModelLoadError, ModelNotFoundError, PickleWeigh
 __all__ = ["failed", "fetch", "pickled"]
 
 #: Seconds that the hub has to answer the first question about a model.
-_PATIENCE = 4.0
+_PATIENCE = 5.0
 _NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -80,7 +83,7 @@ def _ask_hub(config: ModelConfig, what: str) -> None:
     try:
         url = hf_hub_url(config.path, "config.json", revision=config.revision)
         with _unseen():
-            get_hf_file_metadata(url, timeout=_PATIENCE)
+            _ask(url)
     except GatedRepoError as error:
         answer = "shows it only to whom it let in (ask on its page, then run `hf auth login`)"
         raise _not_found(config, what, answer, error) from error
@@ -94,14 +97,42 @@ def _ask_hub(config: ModelConfig, what: str) -> None:
         )
         if not config.allow_pickle and any(isinstance(path, str) for path in cached):
             raise pickled(config) from error
-        raise _not_found(config, what, "could not be reached", error) from error
+        answer = "could not be reached"
+        if isinstance(error, OfflineModeIsEnabled):
+            answer = "was not asked, because offline mode is on (HF_HUB_OFFLINE)"
+        raise _not_found(config, what, answer, error) from error
+
+
+def _ask(url: str) -> None:
+    """Ask for a file's metadata, and wait for the answer no longer than ``_PATIENCE``.
+
+    The client's own limit is one for each step, and there is none for looking up the hub's address.
+    """
+    answer: Future[None] = Future()
+
+    def wait() -> None:
+        try:
+            get_hf_file_metadata(url, timeout=_PATIENCE)
+            answer.set_result(None)
+        except BaseException as error:
+            answer.set_exception(error)
+
+    # Not of a pool, which would be waited for when the program ends.
+    Thread(target=wait, name="specfuse-hub", daemon=True).start()
+    try:
+        answer.result(_PATIENCE)
+    except TimeoutError:
+        if answer.done():
+            raise
+        raise TimeoutError(f"no answer within {_PATIENCE:g} s") from None
 
 
 def _not_found(config: ModelConfig, what: str, answer: str, error: Exception) -> ModelNotFoundError:
     return ModelNotFoundError(
         f"{config.path!r}: {what} could not be found: looked for a directory of that name, in the "
-        f"local hub cache, and on the hub, which {answer}. Check the name, download the model "
-        f"first, or give a local directory. [{_first_line(error)}]"
+        f"hub's cache ({constants.HF_HUB_CACHE}), and on the hub, which {answer}. Check the name, "
+        f"download the model first (`hf download {config.path}`), or give a local directory. "
+        f"[{_first_line(error)}]"
     )
 
 

@@ -25,28 +25,23 @@ from specfuse_core.hf.hub import failed, fetch, pickled
 from specfuse_core.hf.runner import Runner
 from specfuse_core.prompts.template import ChatTemplate
 
-__all__ = ["check_location", "load_model", "template_of"]
+__all__ = ["check_files", "load_model", "template_of"]
 
 _lock = threading.Lock()
 #: Weights in use, by all that decides how they are loaded: copies of a model share them.
 _in_use: weakref.WeakValueDictionary[str, LoadedModel] = weakref.WeakValueDictionary()
 
 
-def check_location(config: ModelConfig) -> None:
-    """Look at what can be seen without loading anything.
+def check_files(config: ModelConfig) -> None:
+    """Look for the files of a model in a directory; the hub's cache is looked at while loading.
 
     Raises:
-        ModelNotFoundError: a path that is no directory, or a directory that holds no model.
+        ModelNotFoundError: a directory that holds no model.
         NoWeightsError: a directory without weights.
         PickleWeightsError: a directory with pickled weights only, and ``allow_pickle`` not set.
     """
     directory = Path(config.path).expanduser()
     if not directory.is_dir():
-        if _looks_local(config.path):
-            raise ModelNotFoundError(
-                f"{config.path!r}: there is no such directory; give a directory with config.json "
-                "and weights, or a hub id like 'org/name'."
-            )
         return
     if not (directory / "config.json").is_file():
         raise ModelNotFoundError(
@@ -74,7 +69,7 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
     Raises:
         ModelLoadError: naming the model, what was tried and what to do.
     """
-    check_location(config)
+    check_files(config)
     directory = Path(config.path).expanduser()
     place = str(directory.resolve()) if directory.is_dir() else config.path
     key = repr([place, *(getattr(config, name) for name in _LOADING)])
@@ -176,7 +171,3 @@ def _device(config: ModelConfig) -> torch.device:
                 "'cuda:N'."
             ) from error
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _looks_local(path: str) -> bool:
-    return path.startswith((".", "/", "~", "\\")) or path.count("/") > 1 or "\\" in path

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from specfuse_core.backend import Backend
 from specfuse_core.bundled import bundled_models
 from specfuse_core.config import FusionConfig, ModelConfig, unknown_option
+from specfuse_core.models.location import located
 from specfuse_core.models.roster import Loader, load_quietly
 
 if TYPE_CHECKING:
@@ -76,13 +77,15 @@ class Constructors(ABC):
 
         Raises:
             ConfigError: if the list is empty, or an option or a name is wrong.
-            ModelLoadError: if a path holds no model, or, with ``warm_up``, if one fails to load.
+            ModelLoadError: if a path holds no model, if offline mode is on and a hub id is not in
+                the cache, or, with ``warm_up``, if a model fails to load.
         """
+        _check_options("from_pretrained", options)
+        configs = located(models)
         # Not at the top: this loads torch, and importing specfuse_core must not.
         from specfuse_core.models.load import load_with_progress, named
 
-        _check_options("from_pretrained", options)
-        backends, weights = named(models)
+        backends, weights = named(configs)
         return cls._assembled(backends, weights, config, load_with_progress, options)
 
     @classmethod

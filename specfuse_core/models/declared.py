@@ -6,12 +6,11 @@ Only what is on disk is looked at: a directory, or the hub's cache.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from specfuse_core.config import ModelConfig
+from specfuse_core.models.location import folder_of
 
 __all__ = ["declared_window"]
 
@@ -22,11 +21,13 @@ _NESTED = ("text_config", "llm_config", "language_config")
 
 def declared_window(config: ModelConfig) -> int | None:
     """The model's context window in tokens; None where no file on disk tells it."""
-    file = _config_file(config)
+    folder = folder_of(config)
+    if folder is None:
+        return None
     try:
-        declared: Any = json.loads(file.read_text(encoding="utf-8")) if file else None
+        declared: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        # Loading the model tells what is wrong with the file.
+        # Loading the model reports what is wrong with the file.
         return None
     if not isinstance(declared, Mapping):
         return None
@@ -38,23 +39,3 @@ def declared_window(config: ModelConfig) -> int | None:
         if isinstance(size, int) and size > 0:
             return size
     return None
-
-
-def _config_file(config: ModelConfig) -> Path | None:
-    directory = Path(config.path).expanduser()
-    if not directory.is_dir():
-        directory = _snapshot(config.path, config.revision or "main")
-    file = directory / "config.json"
-    return file if file.is_file() else None
-
-
-def _snapshot(name: str, revision: str) -> Path:
-    """Where the hub's cache has a model (its layout is documented; its client is not needed)."""
-    home = os.environ.get("HF_HOME") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache"), "huggingface"
-    )
-    cache = Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser()
-    folder = cache / f"models--{name.replace('/', '--')}"
-    ref = folder / "refs" / revision
-    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
-    return folder / "snapshots" / commit

@@ -5,7 +5,7 @@ Loading is lazy and happens once. Importing this module loads torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,12 @@ from specfuse_core.hf import (
     LoadedModel,
     LocalBackend,
     Runner,
-    check_location,
+    check_files,
     load_model,
     template_of,
 )
 from specfuse_core.models.declared import declared_window
+from specfuse_core.models.location import check_location
 from specfuse_core.models.naming import last_part, unique_names
 from specfuse_core.models.roster import load_quietly
 from specfuse_core.prompts.template import ChatTemplate
@@ -35,25 +36,20 @@ if TYPE_CHECKING:
 __all__ = ["adopted", "load_with_progress", "named"]
 
 
-def named(
-    models: Sequence[str | PathLike[str] | ModelConfig | Mapping[str, Any]],
-) -> tuple[list[Backend], dict[str, float]]:
-    """The backends of models named by hub id, local path or ``ModelConfig``, and their weights.
+def named(configs: Sequence[ModelConfig]) -> tuple[list[Backend], dict[str, float]]:
+    """The backends of configured models, and their voting weights.
 
     Nothing is loaded yet. A model that is listed twice is loaded once.
 
     Raises:
-        ConfigError: for an empty list, an unknown option or doubled names.
-        ModelLoadError: for a path that holds no model.
+        ConfigError: for an empty list or doubled names.
+        ModelLoadError: for a directory that holds no model.
     """
-    if isinstance(models, str | PathLike | ModelConfig | Mapping):
-        models = [models]
-    configs = [ModelConfig.of(model) for model in models]
     for model in configs:
-        check_location(model)
+        check_files(model)
     names = unique_names([(model.name, last_part(model.path)) for model in configs])
     backends: list[Backend] = [
-        LocalBackend(name, partial(load_model, model), declared_window(model))
+        LocalBackend(name, partial(_loaded, model), declared_window(model))
         for name, model in zip(names, configs, strict=True)
     ]
     return backends, {name: model.weight for name, model in zip(names, configs, strict=True)}
@@ -109,6 +105,12 @@ def load_with_progress(backends: Sequence[Backend]) -> None:
             bar.update(task, description=backend.name)
             backend.load()
             bar.advance(task)
+
+
+def _loaded(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
+    # Again: a directory may be gone by now.
+    check_location(config)
+    return load_model(config)
 
 
 def _pair(place: int, given: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from specfuse_core import FusionConfig, FusionEngine, ModelConfig
 from specfuse_core.answer.deadline import Deadline
@@ -126,7 +127,7 @@ def test_windows_by_their_many_names(
     refs = cached.parents[1] / "refs"
     refs.mkdir()
     (refs / "main").write_text("abc", encoding="utf-8")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     assert declared_window(ModelConfig(path="org/name")) == window
     assert declared_window(ModelConfig(path="org/other")) is None
 

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -274,13 +275,56 @@ def test_loading_is_silent_where_there_is_no_terminal(
 # What is refused, and what is said
 
 
+NOBODY = "nobody-at-all/no-such-model"
+
+
 def test_a_hub_name_that_is_not_cached_is_not_found_offline() -> None:
-    fused = engine("nobody-at-all/no-such-model")
     with pytest.raises(ModelNotFoundError) as caught:
-        fused.warm_up()
-    message = str(caught.value)
-    assert "'nobody-at-all/no-such-model'" in message
-    assert "download the model first, or give a local directory" in message
+        engine(NOBODY)
+    assert str(caught.value) == (
+        f"'{NOBODY}': not found: there is no directory of that name, the hub's cache "
+        f"({huggingface_hub.constants.HF_HUB_CACHE}) does not have it, and offline mode is on "
+        "(HF_HUB_OFFLINE). Unset HF_HUB_OFFLINE and download the model first "
+        f"(`hf download {NOBODY}`), or give a local directory."
+    )
+    with pytest.raises(ModelNotFoundError, match=f"`hf download {NOBODY} --revision v1`"):
+        engine(ModelConfig(path=NOBODY, revision="v1"))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        "from specfuse_core import FusionEngine\n"
+        f"try: FusionEngine.from_pretrained(['{NOBODY}'])\n"
+        "except Exception as error: print(error)",
+        "from specfuse_core.command.cli import main\n"
+        f"sys.argv = ['specfuse', '--model', '{NOBODY}', 'question']\n"
+        "sys.stderr = sys.stdout\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code)",
+    ],
+    ids=["engine", "command"],
+)
+def test_offline_that_needs_no_network_and_no_heavy_import(ask: str, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "asked = []\n"
+        "sys.addaudithook(lambda event, _: asked.append(event) if 'socket.' in event else None)\n"
+        f"{ask}\n"
+        "heavy = {'torch', 'transformers', 'tokenizers', 'numpy', 'httpx', 'httpx2'}\n"
+        "print(asked, sorted(heavy & set(sys.modules)))"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"the hub's cache ({tmp_path}) does not have it" in " ".join(done.stdout.split())
+    assert done.stdout.endswith("\n[] []\n")
 
 
 class Hub:
@@ -329,10 +373,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 def test_a_hub_that_cannot_be_reached_is_asked_once_and_told_in_one_error(
     hub: Hub, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    fused = engine("nobody-at-all/no-such-model")
+    fused = engine(NOBODY)
     with pytest.raises(ModelNotFoundError) as caught:
         fused.warm_up()
     message = str(caught.value)
+    assert f"in the hub's cache ({hub.cache})" in message
     assert "'nobody-at-all/no-such-model': the weights could not be found: looked for" in message
     assert "on the hub, which could not be reached" in message
     assert "give a local directory. [[Errno -2] Name or service not known]" in message
@@ -343,13 +388,44 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_told_in_one_error(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_hub_that_never_answers_is_asked_once_and_not_waited_for(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the look-up of its address hangs, which the client's own time limit leaves out."""
+    end = threading.Event()
+
+    def hang(*, url: str, **options: object) -> None:
+        hub.asked.append((url, None))
+        end.wait()
+
+    monkeypatch.setattr(hub, "request", hang)
+    monkeypatch.setattr(hf_hub, "_PATIENCE", 0.05)
+    with pytest.raises(ModelNotFoundError, match=r"not be reached.*\[no answer within 0\.05 s\]"):
+        engine(NOBODY, warm_up=True)
+    assert len(hub.asked) == 1
+    end.set()
+
+
+def test_a_cached_model_without_its_weights_is_told_offline_without_a_question(
+    hub: Hub, save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save("saved")
+    (path / "model.safetensors").unlink()
+    hub.keep("org/bare", path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    huggingface_hub.set_client_factory(default_client_factory)
+    with pytest.raises(ModelNotFoundError) as caught:
+        engine("org/bare", warm_up=True)
+    assert "which was not asked, because offline mode is on (HF_HUB_OFFLINE)" in str(caught.value)
+
+
 def test_a_cached_model_is_loaded_without_the_network(
     hub: Hub, save: Save, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hub.keep("org/cached", save("saved"))
     capfd.readouterr()
     fused = engine("org/cached", warm_up=True)
-    assert fused.models == ("cached",)
+    assert repr(fused) == "FusionEngine(models='cached', method='specem', device='cpu')"
     assert fused.generate("a", max_new_tokens=3).text
     assert hub.asked == []
     assert capfd.readouterr() == ("", "")

@@ -1,0 +1,81 @@
+"""Where a model's files are on this machine: in a directory, or in the hub's cache.
+
+This module looks at names and folders. It does not load torch, and does not go to the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants
+
+from specfuse_core.config import ModelConfig
+from specfuse_core.errors import ModelNotFoundError
+
+__all__ = ["check_location", "folder_of", "located"]
+
+
+def located(
+    models: Sequence[str | PathLike[str] | ModelConfig | Mapping[str, Any]],
+) -> list[ModelConfig]:
+    """The configurations of models named by hub id, local path or ``ModelConfig``.
+
+    Raises:
+        ConfigError: for anything that does not name a model.
+        ModelNotFoundError: as :func:`check_location`.
+    """
+    if isinstance(models, str | PathLike | ModelConfig | Mapping):
+        models = [models]
+    configs = [ModelConfig.of(model) for model in models]
+    for config in configs:
+        check_location(config)
+    return configs
+
+
+def check_location(config: ModelConfig) -> None:
+    """Refuse a model that cannot be found, as far as that is known without the network.
+
+    Raises:
+        ModelNotFoundError: for a path without a directory, or for a hub id that is not in the cache
+            while offline mode is on.
+    """
+    if folder_of(config) is not None:
+        return
+    if _looks_local(config.path):
+        raise ModelNotFoundError(
+            f"{config.path!r}: there is no such directory; give a directory with config.json "
+            "and weights, or a hub id like 'org/name'."
+        )
+    if constants.HF_HUB_OFFLINE:
+        revision = f" --revision {config.revision}" if config.revision else ""
+        raise ModelNotFoundError(
+            f"{config.path!r}: not found: there is no directory of that name, the hub's cache "
+            f"({constants.HF_HUB_CACHE}) does not have it, and offline mode is on "
+            f"(HF_HUB_OFFLINE). Unset HF_HUB_OFFLINE and download the model first "
+            f"(`hf download {config.path}{revision}`), or give a local directory."
+        )
+
+
+def folder_of(config: ModelConfig) -> Path | None:
+    """The directory of a model, or the folder of its revision in the hub's cache.
+
+    Returns None if neither exists.
+    """
+    directory = Path(config.path).expanduser()
+    if directory.is_dir():
+        return directory
+    if _looks_local(config.path):
+        return None
+    repository = Path(constants.HF_HUB_CACHE) / f"models--{config.path.replace('/', '--')}"
+    revision = config.revision or "main"
+    ref = repository / "refs" / revision
+    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
+    snapshot = repository / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def _looks_local(path: str) -> bool:
+    return path.startswith((".", "/", "~", "\\")) or path.count("/") > 1 or "\\" in path
