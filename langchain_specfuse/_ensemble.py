@@ -54,7 +54,7 @@ class Ensemble(EngineFields, BaseChatModel):
 
     @model_validator(mode="after")
     def _set_specfuse_version(self) -> Self:
-        self._add_version("langchain-specfuse", __version__)
+        self._add_version(PROVIDER, __version__)
         return self
 
     @property
@@ -66,14 +66,15 @@ class Ensemble(EngineFields, BaseChatModel):
         chosen = kwargs.get("model") or self.model_name
         params = LangSmithParams(
             ls_provider=PROVIDER,
-            ls_model_name=chosen if isinstance(chosen, str) else ",".join(chosen),
+            ls_model_name=",".join(chosen) if isinstance(chosen, list | tuple) else str(chosen),
             ls_model_type="chat",
         )
         if values["temperature"] is not None:
             params["ls_temperature"] = values["temperature"]
         if values["max_tokens"] is not None:
             params["ls_max_tokens"] = values["max_tokens"]
-        if ends := stop or self.stop:
+        ends = stop or self.stop
+        if isinstance(ends, str | list | tuple):
             params["ls_stop"] = [ends] if isinstance(ends, str) else list(ends)
         return params
 

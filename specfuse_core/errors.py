@@ -31,6 +31,8 @@ The tree (indent = subclass)::
 Nothing here derives from ValueError or TypeError: LlamaIndex's synthesizers swallow both.
 """
 
+from typing import Self
+
 __all__ = [
     "AnswerTimeoutError",
     "ConfigError",
@@ -74,6 +76,18 @@ class UnknownOptionError(ConfigError):
 
 class InvalidOptionError(ConfigError):
     """An option whose value is of the wrong kind or out of range."""
+
+    #: Name of the option that the message begins with, and the rest of the message, if it was made
+    #: by :meth:`of`.
+    option: str | None = None
+    problem: str = ""
+
+    @classmethod
+    def of(cls, option: str, problem: str) -> Self:
+        """The error whose message is the name of the option followed by ``problem``."""
+        error = cls(f"{option} {problem}")
+        error.option, error.problem = option, problem
+        return error
 
 
 class InvalidLimitError(InvalidOptionError):

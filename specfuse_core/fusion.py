@@ -319,9 +319,10 @@ class FusionEngine(Constructors):
             return
         for backend in self.backends:
             if backend.name in self.verifiers and not backend.supports_logits:
-                raise InvalidOptionError(
-                    f"score_mode='logit' needs raw logits, which {backend.name!r} does not give; "
-                    "use 'logprob' or 'prob'."
+                raise InvalidOptionError.of(
+                    "score_mode",
+                    f"must be 'logprob' or 'prob': 'logit' needs raw logits, and {backend.name!r} "
+                    "does not give them.",
                 )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FusionEngine:

@@ -133,12 +133,12 @@ class Request:
                 "the conversation is empty; give at least one message with some text."
             )
         if isinstance(self.max_new_tokens, bool) or not isinstance(self.max_new_tokens, int):
-            raise InvalidOptionError(
-                f"max_new_tokens must be an integer, got {self.max_new_tokens!r}."
+            raise InvalidOptionError.of(
+                "max_new_tokens", f"must be an integer, got {self.max_new_tokens!r}."
             )
         if self.max_new_tokens < 1:
-            raise InvalidLimitError(
-                f"max_new_tokens must be at least 1, got {self.max_new_tokens}."
+            raise InvalidLimitError.of(
+                "max_new_tokens", f"must be at least 1, got {self.max_new_tokens}."
             )
         for stop in self.stop:
             if not isinstance(stop, str):

@@ -195,7 +195,7 @@ def test_a_stop_string_that_is_no_text_is_refused(stop: Any) -> None:
 
 
 def test_an_unknown_option_is_refused_by_name() -> None:
-    with pytest.raises(UnknownOptionError, match=r"'max_tokens'; did you mean 'max_new_tokens'\?"):
+    with pytest.raises(UnknownOptionError, match=r"'max_tokens'; use 'max_new_tokens'\."):
         Request.of("x", max_tokens=3)
     with pytest.raises(UnknownOptionError, match=r"'temprature'; did you mean 'temperature'\?"):
         Request.of("x", temprature=0.5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 
-from specfuse_core.errors import AnswerTimeoutError, InvalidLimitError
+from specfuse_core.errors import AnswerTimeoutError, InvalidLimitError, InvalidOptionError
 
 __all__ = ["Deadline"]
 
@@ -23,13 +23,17 @@ class Deadline(threading.Event):
         seconds: None is no limit.
 
     Raises:
-        InvalidLimitError: for a limit that is not positive.
+        InvalidOptionError: for a limit that is not a positive number.
     """
 
     def __init__(self, seconds: float | None) -> None:
         super().__init__()
+        if seconds is not None and not isinstance(seconds, int | float):
+            raise InvalidOptionError.of("timeout", f"must be a number of seconds, got {seconds!r}.")
         if seconds is not None and not seconds > 0:
-            raise InvalidLimitError(f"timeout must be a positive number of seconds, got {seconds}.")
+            raise InvalidLimitError.of(
+                "timeout", f"must be a positive number of seconds, got {seconds}."
+            )
         self._seconds = seconds
         self._begun: float | None = None
         self._over = False

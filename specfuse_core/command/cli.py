@@ -20,6 +20,7 @@ import typer
 
 import specfuse_core
 from specfuse_core.command import options as ask
+from specfuse_core.command.arguments import misuse, option_of, spelled_out
 from specfuse_core.command.chat import Chat, keyboard
 from specfuse_core.command.console import Screen, stoppable
 from specfuse_core.command.lines import one_line
@@ -120,7 +121,7 @@ def run(
             asked, piped = piped, ""
         if not asked.strip():
             raise EmptyConversationError('there is no question; write one: specfuse "..."')
-        context = "\n\n".join(filter(None, [*map(ask.read_text, file or ()), piped]))
+        context = "\n\n".join(filter(None, [*ask.read_texts(file), piped]))
         turns = [Message("system", ask.clean(system))] if system else []
         turns.append(Message("user", ask.with_context(context, asked)))
         request = Request.of(turns, **limits).seeded()
@@ -156,7 +157,7 @@ def chat(
         models = ask.named_models(model, device, dtype)
         config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
         limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
-        context = "\n\n".join(map(ask.read_text, file or ()))
+        context = "\n\n".join(ask.read_texts(file))
         terminal = Screen(sys.stdout).terminal
         engine = make_engine(models, config, parallel=parallel, progress=terminal)
         engine.warm_up()
@@ -231,7 +232,9 @@ def _reported(debug: bool) -> Iterator[None]:
 def _complain(error: Exception, debug: bool) -> None:
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    if isinstance(error, FusionError):
+    if isinstance(error, InvalidOptionError) and error.option:
+        text = f"{option_of(error.option)} {error.problem}"
+    elif isinstance(error, FusionError):
         text = str(error)
     elif isinstance(error, OSError):
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -244,31 +247,6 @@ def _say(text: str) -> None:
     typer.echo(f"specfuse: {one_line(text)}", err=True)
 
 
-def _spelled_out(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the command first; ``run`` where none is named.
-
-    Options may come before the command or the question: only the first argument that is neither
-    an option nor an option's value can name a command.
-    """
-    group: Any = typer.main.get_command(app)
-    own = {name for option in group.params for name in option.opts} | {"--help"}
-    if not arguments or arguments[0] in own:
-        return list(arguments)
-    valued = {
-        name
-        for command in group.commands.values()
-        for option in command.params
-        if not getattr(option, "is_flag", True)
-        for name in option.opts
-    }
-    at = 0
-    while at < len(arguments) and arguments[at].startswith("-") and arguments[at] != "--":
-        at += 2 if arguments[at] in valued else 1
-    if at < len(arguments) and arguments[at] in group.commands:
-        return [arguments[at], *arguments[:at], *arguments[at + 1 :]]
-    return ["run", *arguments]
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with ``arguments`` (by default those of the process), and leave."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
@@ -279,11 +257,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if not given and sys.stdin is not None and not sys.stdin.isatty():
         given = ["run"]
     try:
-        code = app(args=_spelled_out(given), prog_name="specfuse", standalone_mode=False)
+        arguments = spelled_out(given, typer.main.get_command(app))
+        code = app(args=arguments, prog_name="specfuse", standalone_mode=False)
+    except UnknownOptionError as error:
+        _say(str(error))
+        code = 2
     except _UsageError as error:
-        told = error.format_message().rstrip(".")
-        command = error.ctx.command_path if error.ctx else "specfuse run"
-        _say(f"{told[:1].lower()}{told[1:]}; {command} --help lists the options.")
+        _say(misuse(error))
         code = error.exit_code
     sys.exit(code)
 

@@ -1,7 +1,7 @@
-"""What can be asked of the command, and how it becomes a configuration and the text of a request.
+"""The options of the commands, and the configuration and request that they make.
 
-This module knows nothing of engines or screens. Option values are only passed on where they were
-given: defaults belong to ``config`` and ``types``.
+This module knows nothing about engines or screens. An option that is not given is not passed on;
+the defaults are those of ``config`` and ``request``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from specfuse_core.answer.follower import follow
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, ScoreMode
-from specfuse_core.errors import InvalidOptionError, RequestError
+from specfuse_core.errors import InvalidConstraintError, InvalidOptionError, RequestError
 from specfuse_core.grammar.constraints import Choice, Constraint, JsonSchema, Regex
 from specfuse_core.request import Request
 
@@ -26,6 +27,7 @@ __all__ = [
     "named_models",
     "piped_text",
     "read_text",
+    "read_texts",
     "request_options",
     "with_context",
 ]
@@ -120,16 +122,17 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback o
 def named_models(
     names: Sequence[str] | None, device: str | None, dtype: str | None
 ) -> list[ModelConfig]:
-    """The models that were named, and how to load them; none for the bundled ones.
+    """The named models and how to load them; an empty list for the bundled models.
 
     Raises:
-        InvalidOptionError: for an empty name, or if nothing was named that could be loaded so.
+        InvalidOptionError: for an empty name, or for options of loading without a name.
     """
     how = _given(device=device, dtype=dtype)
     if how and not names:
+        options = " and ".join(f"--{option}" for option in how)
         raise InvalidOptionError(
-            "--device and --dtype are for models named with --model; the bundled ones run on the "
-            "CPU as they are."
+            f"{options} can only be used with --model; the bundled models run on the CPU as they "
+            "are."
         )
     return [ModelConfig(path=name, **how) for name in names or ()]
 
@@ -137,10 +140,10 @@ def named_models(
 def fusion_config(
     method: str | None, segment_tokens: int | None, score_mode: str | None, no_exit: bool
 ) -> FusionConfig:
-    """The knobs that were given, over the preset.
+    """The options of the algorithm that were given, over the preset.
 
     Raises:
-        InvalidOptionError: for a value that makes no sense.
+        InvalidOptionError: for a bad value.
     """
     exits = False if no_exit else None
     knobs = _given(
@@ -152,25 +155,34 @@ def fusion_config(
 def constraint(
     schema: Path | None, choices: Sequence[str] | None, regex: str | None
 ) -> Constraint | None:
-    """What the answer must look like, if anything was said about it.
+    """The constraint on the answer, if one was given.
 
     Raises:
-        InvalidOptionError: for more than one of them, or a file that is no JSON.
-        InvalidConstraintError: for one that cannot be followed.
-        OSError: for a file that cannot be read.
+        InvalidOptionError: for more than one of them, an empty choice, or a file that is not JSON.
+        InvalidConstraintError: for a constraint that no answer can follow.
+        RequestError: for a file that cannot be read.
     """
     given = _given(schema=schema, choice=choices or None, regex=regex)
     if len(given) > 1:
         names = " and ".join(f"--{name}" for name in given)
-        raise InvalidOptionError(f"{names} exclude each other; give one of them.")
+        raise InvalidOptionError(f"{names} were given together; give only one of them.")
+    made: Constraint | None = None
     if schema is not None:
         try:
-            return JsonSchema(json.loads(read_text(schema)))
+            made = JsonSchema(json.loads(read_text("--schema", schema)))
         except json.JSONDecodeError as error:
-            raise InvalidOptionError(f"--schema {schema}: not JSON: {error}.") from None
-    if choices:
-        return Choice([clean(choice) for choice in choices])
-    return None if regex is None else Regex(regex)
+            raise InvalidOptionError(f"--schema {schema} is not JSON: {error}.") from None
+    elif choices:
+        if not all(choices):
+            raise InvalidOptionError("--choice must not be empty.")
+        made = Choice([clean(choice) for choice in choices])
+    elif regex is not None:
+        made = Regex(regex)
+    try:
+        follow(Request.of("?", constraint=made))
+    except InvalidConstraintError as error:
+        raise InvalidConstraintError(f"--{next(iter(given))}: {error}") from None
+    return made
 
 
 def request_options(
@@ -180,12 +192,13 @@ def request_options(
     top_p: float | None,
     seed: int | None,
 ) -> dict[str, Any]:
-    """Options of ``Request.of``, checked.
+    """Checked options for ``Request.of``.
 
     Raises:
-        InvalidOptionError: for a value that makes no sense.
-        EmptyStopStringError: for a stop string of no characters.
+        InvalidOptionError: for a bad value.
     """
+    if not all(stop or ()):
+        raise InvalidOptionError("--stop must not be empty.")
     options = {
         **_given(max_new_tokens=max_tokens),
         "stop": tuple(map(clean, stop or ())),
@@ -199,18 +212,27 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def read_text(path: Path) -> str:
+def read_text(option: str, path: Path) -> str:
     """The text of a file, without the empty lines around it.
 
+    Args:
+        option: the option that names the file, for errors.
+        path: the file.
+
     Raises:
-        RequestError: if it cannot be read, or is not UTF-8.
+        RequestError: if the file cannot be read, or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig").strip("\n")
     except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}.") from error
+        raise RequestError(f"{option} {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError:
-        raise RequestError(f"{path} is not UTF-8 text; convert it first.") from None
+        raise RequestError(f"{option} {path} is not UTF-8 text; convert it first.") from None
+
+
+def read_texts(files: Sequence[Path] | None) -> list[str]:
+    """The texts of the files that ``--file`` names. Errors are those of :func:`read_text`."""
+    return [read_text("--file", path) for path in files or ()]
 
 
 def piped_text() -> str:

@@ -1,29 +1,31 @@
-"""Errors of the engine under a framework's names too.
-
-Retries, fallbacks and middleware know their framework's names and Python's; ours stay true.
-"""
+"""Errors of the engine as the frameworks know them: other classes, and other names of options."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from specfuse_core.errors import FusionError
+from specfuse_core.errors import FusionError, InvalidOptionError
 
 __all__ = ["renamed"]
+
+#: Options of the engine that have another name in both integrations.
+_OPTIONS = {"max_new_tokens": "max_tokens"}
 
 
 @contextmanager
 def renamed(names: Mapping[type[FusionError], type[FusionError]]) -> Iterator[None]:
-    """Raise what the engine raises, as the class that has another name besides.
+    """Raise errors of the engine as the framework's classes, about the framework's options.
 
     Args:
-        names: for classes of the engine's, classes that derive from them.
+        names: for a class of the engine's errors, the class that derives from it.
     """
     try:
         yield
     except FusionError as error:
         other = next((new for old, new in names.items() if isinstance(error, old)), None)
-        if other is None or isinstance(error, other):
-            raise
-        raise other(str(error)) from error
+        if other is not None and not isinstance(error, other):
+            raise other(str(error)) from error
+        if isinstance(error, InvalidOptionError) and error.option in _OPTIONS:
+            raise type(error).of(_OPTIONS[error.option], error.problem) from None
+        raise

@@ -1,7 +1,6 @@
-"""What a user sets on a framework's model or passes to a call -> knobs and request options.
+"""From the fields of a framework's model and the arguments of a call to the engine's options.
 
-Names that nobody knows are refused with the nearest one; this module runs nothing, and knows no
-framework.
+Unknown names are refused here. This module runs nothing and knows no framework.
 """
 
 from __future__ import annotations
@@ -9,76 +8,95 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from specfuse_core.config import FusionConfig, SamplingParams, unknown_option
+from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, unknown_option
 from specfuse_core.frameworks.providers import choice_of, constraint_of
 from specfuse_core.grammar.tools import Tool
 
 __all__ = ["KNOBS", "SAMPLING", "check_call", "check_fields", "given", "request_options"]
 
-#: Names of the engine's knobs, and of the options that say how drafts are drawn.
+#: Options of the fusion algorithm, and of the sampling of drafts.
 KNOBS = tuple(FusionConfig.model_fields)
 SAMPLING = tuple(SamplingParams.model_fields)
 
-#: What applications pass to hosted models; it means nothing here, and harms nothing.
+#: Options of hosted models that many applications set. They have no effect here.
 _HOSTED = {"api_key", "max_retries"}
-#: What a call may be told beside the fields of the model.
-_CALL = (
+#: Arguments of a call that are not fields of the model.
+_ONLY_CALL = (
     "constraint",
-    "max_tokens",
     "model",
     "parallel_tool_calls",
     "response_format",
-    "stop",
-    "timeout",
     "tool_choice",
     "tools",
 )
+#: Arguments of a call that replace fields of the model.
+_CALL = (*KNOBS, *SAMPLING, "max_tokens", "stop", "timeout")
+
+#: How options are set in both integrations, for errors.
+_FORMS = {
+    **{
+        name: f"ModelConfig({name}=...) in models=[...]"
+        for name in ModelConfig.model_fields
+        if name != "path"
+    },
+    **{name: f"{name}=... in a call" for name in _ONLY_CALL},
+    "engine": "engine=FusionEngine.from_models([(model, tokenizer), ...])",
+    "max_new_tokens": "'max_tokens'",
+    "path": "models=[...]",
+}
+_CALL_FORMS = {
+    **{name: form for name, form in _FORMS.items() if name not in _ONLY_CALL},
+    **{
+        name: f"{name}=... when you make the model"
+        for name in ("drafters", "parallel", "verifiers")
+    },
+    "path": "'model'",
+}
 
 
-def check_fields(owner: str, data: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """``data`` without what only hosted models need.
+def check_fields(owner: str, data: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """``data`` without the options that only hosted models have.
 
     Raises:
-        UnknownOptionError: for a name that is neither ``known`` nor of that kind.
+        UnknownOptionError: for any other name that is not ``known``.
     """
-    names = list(known)
     for name in data:
-        if name not in names and name not in _HOSTED:
-            raise unknown_option(owner, name, names)
+        if name not in known and name not in _HOSTED:
+            raise unknown_option(owner, name, known, _FORMS)
     return {name: value for name, value in data.items() if name not in _HOSTED}
 
 
 def check_call(owner: str, options: Mapping[str, Any], ignored: Collection[str] = ()) -> None:
-    """Refuse an argument of a call that nobody knows.
+    """Check the names of a call's arguments.
 
     Args:
-        owner: what was called.
-        options: its arguments.
-        ignored: names that the framework passes through for its own use.
+        owner: the class that was called.
+        options: the arguments.
+        ignored: names that the framework passes on for its own use.
 
     Raises:
-        UnknownOptionError: naming the nearest known one.
+        UnknownOptionError: for a name that is none of these. It says what to use instead.
     """
-    known = sorted({*_CALL, *KNOBS, *SAMPLING})
+    known = (*_CALL, *_ONLY_CALL)
     for name in options:
         if name not in known and name not in _HOSTED and name not in ignored:
-            raise unknown_option(f"a call of {owner}", name, known)
+            raise unknown_option(f"a call of {owner}", name, known, _CALL_FORMS)
 
 
 def given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Those of ``names`` that have a value."""
+    """The ``values`` of those ``names`` that are set."""
     return {name: values[name] for name in names if values.get(name) is not None}
 
 
 def request_options(
     values: Mapping[str, Any], stop: Iterable[str] | str | None, tools: Sequence[Tool]
 ) -> dict[str, Any]:
-    """Options of one request, as ``FusionEngine.stream`` takes them.
+    """The options of one request for ``FusionEngine.stream``.
 
     Args:
-        values: fields of the model, replaced by what the call says.
+        values: the fields of the model and the arguments of the call.
         stop: strings that end the answer.
-        tools: what the answer may call.
+        tools: the tools that the answer may call.
     """
     options = given(values, SAMPLING)
     if values.get("max_tokens") is not None:

@@ -1,7 +1,7 @@
-"""What a framework's model over an ensemble is set with, and the engine that follows from it.
+"""The fields that both integrations have, and the engine that they describe.
 
-The fields of both integrations, for their own pydantic classes to inherit. Nothing here imports
-torch before an engine runs, and no framework.
+The pydantic classes of the integrations inherit them. This module knows no framework, and it does
+not import torch before an engine runs.
 """
 
 from __future__ import annotations
@@ -10,10 +10,18 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
 from specfuse_core.answer.deadline import Deadline
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, ScoreMode
+from specfuse_core.config.options import bad_value
 from specfuse_core.errors import InvalidLimitError, InvalidOptionError
 from specfuse_core.frameworks.arguments import KNOBS, SAMPLING, check_fields, given
 from specfuse_core.frameworks.registry import model_configs, model_names, shared_engine
@@ -24,20 +32,20 @@ __all__ = ["EngineFields"]
 
 
 class EngineFields(BaseModel):
-    """The fields that say which base models answer, and how."""
+    """The fields that select the base models and set how they answer."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     models: list[str | PathLike[str] | ModelConfig | dict[str, Any]] | None = None
-    """Base models: hub ids, directories or ``ModelConfig``; None is the bundled ensemble."""
+    """Base models: hub ids, directories or ``ModelConfig``; None for the bundled ensemble."""
     engine: FusionEngine | None = Field(default=None, exclude=True, repr=False)
-    """An engine that is there already, instead of ``models``."""
+    """An engine that exists already, instead of ``models``."""
     drafters: list[str] | None = None
     """Names of the models that draft; all by default."""
     verifiers: list[str] | None = None
     """Names of the models that verify; all by default."""
     parallel: bool = False
-    """A thread for each base model."""
+    """Whether each base model runs in a thread of its own."""
 
     method: Literal["specem", "specfuse"] | None = None
     segment_tokens: int | None = None
@@ -61,12 +69,20 @@ class EngineFields(BaseModel):
     seed: int | None = None
 
     max_tokens: int | None = None
-    """Limit of an answer, in tokens of the first base model."""
+    """Maximum number of tokens of an answer, in tokens of the first base model."""
     stop: list[str] | str | None = None
-    """Texts that end an answer."""
+    """Strings that end an answer. They are not part of it."""
     timeout: float | None = None
-    """Seconds from an answer's first round on; then the models stop within a round, and an error is
-    raised that is also a ``TimeoutError``."""
+    """Maximum number of seconds of an answer, from its first round on. After that the models stop
+    within a round, and the error that is raised is also a ``TimeoutError``."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _own_errors(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise bad_value(error) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -74,38 +90,37 @@ class EngineFields(BaseModel):
         if not isinstance(data, dict):
             return data
         fields = check_fields(cls.__name__, data, cls.model_fields)
-        if isinstance(fields.get("models"), str | PathLike | ModelConfig):
-            fields["models"] = [fields["models"]]
+        models = fields.get("models")
+        if isinstance(models, str | PathLike | ModelConfig | Mapping):
+            fields["models"] = models = [models]
+        if isinstance(models, list | tuple):
+            model_configs(models)
         return fields
 
     @model_validator(mode="after")
     def _usable_options(self) -> Self:
         if self.engine is not None and self.models is not None:
-            raise InvalidOptionError(
-                f"{type(self).__name__}: models and engine were both given; give one of them."
-            )
-        if self.engine is None:
-            model_configs(self.models)
-        elif "call_segment_tokens" not in self.model_fields_set:
+            raise InvalidOptionError("models and engine were both given; give only one of them.")
+        if self.engine is not None and "call_segment_tokens" not in self.model_fields_set:
             self.call_segment_tokens = self.engine.config.call_segment_tokens
         FusionConfig(**self._knobs(self._values()))
         SamplingParams(**given(self._values(), SAMPLING))
         Deadline(self.timeout)
         if self.max_tokens is not None and self.max_tokens < 1:
-            raise InvalidLimitError(f"max_tokens must be at least 1, got {self.max_tokens}.")
+            raise InvalidLimitError.of("max_tokens", f"must be at least 1, got {self.max_tokens}.")
         return self
 
     @property
     def model_name(self) -> str:
-        """Names of the base models with commas between; a call's ``model`` takes the same."""
+        """The names of the base models, separated by commas. A call's ``model`` takes the same."""
         return ",".join(self.engine.models if self.engine else model_names(self.models))
 
     def _values(self, call: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The fields, replaced by what a call says."""
+        """The fields, replaced by the arguments of a call."""
         return {**{name: getattr(self, name) for name in type(self).model_fields}, **(call or {})}
 
     def _knobs(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        # None is a value of this one.
+        # None is a value of call_segment_tokens; for all others it means that nothing was set.
         return {**given(values, KNOBS), "call_segment_tokens": values["call_segment_tokens"]}
 
     def _base(self) -> FusionEngine:
@@ -125,25 +140,29 @@ class EngineFields(BaseModel):
         if chosen is None:
             return engine
         names = chosen.split(",") if isinstance(chosen, str) else chosen
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise InvalidOptionError.of(
+                "model", f"must be names separated by commas, or a list of names, got {chosen!r}."
+            )
         return engine.subset([name.strip() for name in names])
 
     def _alone(self, name: str) -> dict[str, Any]:
-        """What a model over one base model alone is made with, else set as this one is.
+        """The fields of a model that uses only one of the base models.
 
         Raises:
-            UnknownModelError: for a name that none has.
+            UnknownModelError: if no base model has that name.
         """
         dropped = ("models", "drafters", "verifiers", "parallel")
         kept = {field: getattr(self, field) for field in self.model_fields_set - set(dropped)}
         return {**kept, "engine": self._base().subset([name])}
 
     def _windows(self) -> list[int | None]:
-        """The context window of each base model; None where it is not known without loading."""
+        """The context window of each base model; None if only loading the model shows it."""
         if self.engine is not None:
             return [backend.declared_window for backend in self.engine.backends]
         return [declared_window(config) for config in model_configs(self.models)]
 
     def _window(self) -> int | None:
-        """The smallest context window, as far as it is known without loading."""
+        """The smallest context window that is known without loading a model."""
         known = [window for window in self._windows() if window is not None]
         return min(known, default=None)

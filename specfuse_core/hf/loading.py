@@ -118,6 +118,7 @@ _LOADING = (
 
 def _weights(config: ModelConfig) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": _dtype(config)}
+    device = _device(config)
     for name in ("attn_implementation", "quantization_config", "device_map"):
         if getattr(config, name) is not None:
             options[name] = getattr(config, name)
@@ -134,15 +135,13 @@ def _weights(config: ModelConfig) -> PreTrainedModel:
             f"{config.path!r}: {len(missing)} weights are missing, the first is {missing[0]!r}; "
             "check that all files are there, and that it is a causal language model."
         )
-    device = _device(config)
     if config.device_map is None and config.quantization_config is None:
         if device.type == "cpu" and config.dtype == "auto" and model.dtype == torch.float16:
             # Half floats are slow and imprecise on a CPU, and not every operation has them.
             model = model.float()
         try:
             model.to(device)  # type: ignore[arg-type]
-        # Builds without CUDA answer with an assertion.
-        except (RuntimeError, AssertionError) as error:
+        except RuntimeError as error:
             raise failed(config, "the weights", error) from error
     model.eval()
     model.requires_grad_(False)
@@ -162,12 +161,27 @@ def _dtype(config: ModelConfig) -> Any:
 
 
 def _device(config: ModelConfig) -> torch.device:
-    if config.device is not None:
-        try:
-            return torch.device(config.device)
-        except RuntimeError as error:
-            raise ModelLoadError(
-                f"{config.path!r}: there is no device {config.device!r}; use 'cpu', 'cuda' or "
-                "'cuda:N'."
-            ) from error
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device that the model is to run on.
+
+    Raises:
+        ModelLoadError: if this machine does not have it.
+    """
+    if config.device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(config.device)
+        torch.empty(0, device=device)
+    # Builds without CUDA answer with an assertion.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelLoadError(
+            f"{config.path!r}: the device {config.device!r} is not available. The devices of this "
+            f"machine that PyTorch can use: {', '.join(_devices())}."
+        ) from error
+    return device
+
+
+def _devices() -> list[str]:
+    if not torch.accelerator.is_available():
+        return ["cpu"]
+    kind = torch.accelerator.current_accelerator()
+    return ["cpu", *(f"{kind}:{index}" for index in range(torch.accelerator.device_count()))]

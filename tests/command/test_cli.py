@@ -19,7 +19,7 @@ from specfuse_core import FusionConfig, FusionEngine, ModelConfig, Request
 from specfuse_core.command import cli
 from specfuse_core.command.chat import Chat
 from specfuse_core.command.console import Screen
-from specfuse_core.command.lines import printable
+from specfuse_core.command.lines import one_line, printable
 from specfuse_core.errors import GenerationError, ModelLoadError
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
 
@@ -259,8 +259,8 @@ def test_an_unreadable_file_is_one_line(command: Command, tmp_path: Path) -> Non
     binary.write_bytes(b"\xff\xfe\x00")
     missing = command("--file", str(tmp_path / "missing"), "Why?")
     assert missing.code == 1
-    assert missing.err.startswith("specfuse: cannot read ")
-    assert missing.err.count("\n") == 1
+    where = one_line(str(tmp_path / "missing"))
+    assert missing.err == f"specfuse: --file {where} cannot be read: No such file or directory.\n"
     assert command("--file", str(tmp_path), "Why?").code == 1
     refused = command("--file", str(binary), "Why?")
     assert "is not UTF-8 text" in refused.err
@@ -330,7 +330,10 @@ def test_a_bad_value_that_only_the_engine_can_see_gives_two(command: Command) ->
     command.backends = [ScriptedBackend("a", "x", supports_logits=False)]
     result = command("--score-mode", "logit", "Why?")
     assert result.code == 2
-    assert result.err.startswith("specfuse: score_mode='logit' needs")
+    assert result.err == (
+        "specfuse: --score-mode must be 'logprob' or 'prob': 'logit' needs raw logits, and 'a' "
+        "does not give them.\n"
+    )
 
 
 def failing(error: Exception) -> Callable[..., str]:
@@ -693,11 +696,11 @@ def test_a_constraint_that_makes_no_sense_gives_two_and_one_line(
     broken.write_text("{")
     wrong.write_text('{"type": "strin"}')
     for arguments, says in (
-        (["--schema", str(broken)], "not JSON"),
-        (["--schema", str(wrong)], "strin"),
-        (["--regex", "("], "regex"),
-        (["--choice", ""], "option"),
-        (["--choice", "a", "--regex", "b"], "--choice and --regex exclude each other"),
+        (["--schema", str(broken)], f"--schema {broken} is not JSON"),
+        (["--schema", str(wrong)], "--schema: the constraint cannot be followed"),
+        (["--regex", "("], "--regex: the constraint cannot be followed"),
+        (["--choice", ""], "--choice must not be empty."),
+        (["--choice", "a", "--regex", "b"], "--choice and --regex were given together"),
     ):
         told = command(*arguments, "Q")
         assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)

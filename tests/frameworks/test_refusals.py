@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from langchain_specfuse import ChatSpecFuse
 from llamaindex_specfuse import SpecFuseLLM
 from specfuse_core import FusionEngine, SamplingParams
+from specfuse_core.config.synonyms import SYNONYMS
 from specfuse_core.errors import (
     AnswerTimeoutError,
     EmptyEnsembleError,
@@ -96,17 +98,19 @@ def test_fields_make_the_engine_they_say() -> None:
 
 BAD: list[tuple[dict[str, Any], type[FusionError], str]] = [
     ({"models": []}, EmptyEnsembleError, "bundled"),
-    ({"modles": ["a"]}, UnknownOptionError, "{llm}.*did you mean 'models'"),
-    ({"temprature": 1}, UnknownOptionError, "{llm}.*did you mean 'temperature'"),
-    ({"temperature": -1}, InvalidLimitError, "temperature"),
-    ({"segment_tokens": 0}, InvalidLimitError, "segment_tokens"),
-    ({"max_tokens": 0}, InvalidLimitError, "max_tokens"),
-    ({"timeout": 0}, InvalidLimitError, "timeout"),
+    ({"modles": ["a"]}, UnknownOptionError, "^{llm} has no option 'modles'; did you mean 'models'"),
+    ({"temprature": 1}, UnknownOptionError, "^{llm} .* did you mean 'temperature'"),
+    ({"temperature": -1}, InvalidLimitError, "^temperature must be at least 0, got -1"),
+    ({"segment_tokens": 0}, InvalidLimitError, "^segment_tokens must be at least 1, got 0"),
+    ({"max_tokens": 0}, InvalidLimitError, "^max_tokens must be at least 1, got 0"),
+    ({"timeout": 0}, InvalidLimitError, "^timeout must be a positive number of seconds, got 0"),
     (
         {"engine": FusionEngine([ScriptedBackend("a", "Hello")]), "models": ["a"]},
         InvalidOptionError,
         "one of them",
     ),
+    ({"models": [3]}, InvalidOptionError, "^a model must be a hub id, a path or a ModelConfig"),
+    ({"models": [{"path": ""}]}, InvalidOptionError, "^path must not be empty"),
 ]
 
 
@@ -133,3 +137,138 @@ def test_both_frameworks_refuse_in_the_same_words(
     # What follows the first semicolon are the names that each class knows.
     said = [str(caught.value).split(";")[0] for caught in (first, second)]
     assert said[0].replace("ChatSpecFuse", "SpecFuseLLM") == said[1]
+
+
+LLMS = (ChatSpecFuse, SpecFuseLLM)
+FIELDS = [(llm, name) for llm in LLMS for name in llm.model_fields]
+#: The types of the values below that a field takes.
+GOOD: dict[str, tuple[type, ...]] = {
+    "models": (str,),
+    "name": (str,),
+    "output_version": (str,),
+    "seed": (int,),
+    "stop": (str,),
+    "system_prompt": (str,),
+    **dict.fromkeys(("callback_manager", "output_parser", "rate_limiter"), (object, int, str)),
+}
+#: Classes of the core that a user of an integration does not see.
+INNER = ("Value error", "Input should", "FusionConfig", "SamplingParams", "EngineFields", "Request")
+
+
+@pytest.mark.parametrize(("llm", "name"), FIELDS, ids=[f"{c.__name__}-{n}" for c, n in FIELDS])
+@pytest.mark.parametrize("value", [object(), -1, "odd"])
+def test_a_bad_value_is_refused_by_the_name_of_the_field(
+    llm: type[ChatSpecFuse | SpecFuseLLM], name: str, value: Any
+) -> None:
+    try:
+        llm(**{name: value})
+    except FusionError as error:
+        said = str(error)
+        assert re.match(rf"{name} must |a model must ", said)
+        assert said.count("\n") == 0
+        assert not [inner for inner in INNER if inner in said.replace("ModelConfig", "")]
+    else:
+        assert type(value) in GOOD.get(name, ())
+
+
+CALLS: list[tuple[dict[str, Any], str]] = [
+    ({"max_tokens": 0}, "max_tokens must be at least 1, got 0."),
+    ({"max_tokens": "many"}, "max_tokens must be an integer, got 'many'."),
+    ({"temperature": -1}, "temperature must be at least 0, got -1."),
+    ({"top_p": "x"}, "top_p must be a valid number, got 'x'."),
+    ({"method": "best"}, "method must be 'specem' or 'specfuse', got 'best'."),
+    ({"segment_tokens": 0}, "segment_tokens must be at least 1, got 0."),
+    ({"timeout": "soon"}, "timeout must be a number of seconds, got 'soon'."),
+    ({"timeout": -1}, "timeout must be a positive number of seconds, got -1."),
+    ({"model": 3}, "model must be names separated by commas, or a list of names, got 3."),
+    ({"stop": 3}, "stop must be a string or several, got 3."),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), CALLS)
+def test_a_bad_value_of_a_call_is_refused_by_the_name_of_the_argument(
+    options: dict[str, Any], message: str
+) -> None:
+    engine = FusionEngine([ScriptedBackend("a", "Hello")])
+    for ask in (
+        lambda: ChatSpecFuse(engine=engine).invoke("Hello", **options),
+        lambda: SpecFuseLLM(engine=engine).complete("Hello", **options),
+    ):
+        with pytest.raises(InvalidOptionError) as caught:
+            ask()
+        assert str(caught.value) == message
+
+
+HINTS = [
+    ("model_name", "use models=[...]."),
+    ("torch_dtype", "use ModelConfig(dtype=...) in models=[...]."),
+    ("dtype", "use ModelConfig(dtype=...) in models=[...]."),
+    ("device_map", "use ModelConfig(device_map=...) in models=[...]."),
+    ("quantization_config", "use ModelConfig(quantization_config=...) in models=[...]."),
+    ("max_new_tokens", "use 'max_tokens'."),
+    ("num_output", "use 'max_tokens'."),
+    ("request_timeout", "use 'timeout'."),
+    ("do_sample", "use 'temperature': 0 is greedy, a higher value samples."),
+    ("json_mode", "use constraint=... in a call."),
+    ("tool_choice", "use tool_choice=... in a call."),
+    (
+        "llm",
+        "use models=[...] for models to load, or engine=FusionEngine.from_models([(model, "
+        "tokenizer), ...]) for loaded models.",
+    ),
+    (
+        "base_url",
+        "the models run in this process. Use models=[...] with hub ids or directories.",
+    ),
+    (
+        "tokenizer_name",
+        "every base model uses the tokenizer that is stored with it. Leave it out.",
+    ),
+    ("tempature", "did you mean 'temperature'?"),
+    ("odd", "see its documentation."),
+]
+
+
+@pytest.mark.parametrize("llm", LLMS)
+@pytest.mark.parametrize(("name", "hint"), HINTS)
+def test_an_unknown_option_is_answered_with_what_to_use_here(
+    llm: type[ChatSpecFuse | SpecFuseLLM], name: str, hint: str
+) -> None:
+    with pytest.raises(UnknownOptionError) as caught:
+        llm(**{name: 1})
+    assert str(caught.value) == f"{llm.__name__} has no option {name!r}; {hint}"
+
+
+NAMES = [name for synonym in SYNONYMS for name in synonym.names.split()]
+
+
+@pytest.mark.parametrize("llm", LLMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_of_another_integration_is_answered(
+    llm: type[ChatSpecFuse | SpecFuseLLM], name: str
+) -> None:
+    if name in llm.model_fields or name in ("api_key", "max_retries"):
+        return
+    with pytest.raises(UnknownOptionError) as caught:
+        llm(**{name: 1})
+    said = str(caught.value)
+    assert said.startswith(f"{llm.__name__} has no option {name!r}; ")
+    assert "did you mean" not in said
+    assert "documentation" not in said
+    assert not [inner for inner in INNER if inner in said]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("max_new_tokens", "use 'max_tokens'."),
+        ("model_name", "use 'model'."),
+        ("torch_dtype", "use ModelConfig(dtype=...) in models=[...]."),
+        ("parallel", "use parallel=... when you make the model."),
+        ("temprature", "did you mean 'temperature'?"),
+    ],
+)
+def test_an_unknown_argument_of_a_call_is_answered(name: str, hint: str) -> None:
+    with pytest.raises(UnknownOptionError) as caught:
+        check_call("ChatSpecFuse", {name: 1})
+    assert str(caught.value) == f"a call of ChatSpecFuse has no option {name!r}; {hint}"

@@ -574,15 +574,27 @@ def test_a_dtype_that_weights_cannot_have_is_refused(save: Save, dtype: str) -> 
         fused.warm_up()
 
 
-def test_a_device_that_does_not_exist_is_refused(save: Save) -> None:
-    fused = engine(ModelConfig(path=str(save("odd")), device="gpu7"))
-    with pytest.raises(ModelLoadError, match=r"odd'.*no device 'gpu7'; use 'cpu', 'cuda'"):
+@pytest.mark.parametrize("device", ["gpu7", "cuda:99", "vulkan"])
+def test_a_device_that_this_machine_lacks_is_refused(save: Save, device: str) -> None:
+    fused = engine(ModelConfig(path=str(save("odd")), device=device))
+    with pytest.raises(ModelLoadError) as caught:
         fused.warm_up()
+    message = str(caught.value)
+    refused = f"odd': the device {device!r} is not available. The devices of this machine that "
+    assert f"{refused}PyTorch can use: cpu" in message
+    assert "Error" not in message
 
 
-def test_a_device_that_this_machine_lacks_is_refused(save: Save) -> None:
+def test_a_device_is_checked_before_the_weights_are_read(
+    save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fused = engine(ModelConfig(path=str(save("odd")), device="cuda:99"))
-    with pytest.raises(ModelLoadError, match=r"odd'.*could not be loaded.*check.*the device"):
+
+    def fetch(*_: Any, **__: Any) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(loading, "fetch", fetch)
+    with pytest.raises(ModelLoadError, match="the device 'cuda:99' is not available"):
         fused.warm_up()
 
 
@@ -668,7 +680,9 @@ def test_an_empty_list_of_models_is_refused() -> None:
 def test_a_model_listed_with_an_unknown_option_is_refused() -> None:
     with pytest.raises(UnknownOptionError, match=r"ModelConfig has no option 'dtyp'.*'dtype'"):
         ModelConfig(path="x", dtyp="float32")
-    with pytest.raises(InvalidOptionError, match="a model is a name, a path"):
+    with pytest.raises(
+        InvalidOptionError, match="a model must be a hub id, a path or a ModelConfig, got 42"
+    ):
         engine(42)
 
 

@@ -32,6 +32,7 @@ from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import TypedDict
 
+import specfuse_core
 from langchain_specfuse import ChatSpecFuse
 from langchain_specfuse._messages import turns_of
 from langchain_specfuse._tools import choice_of, closed, constraint_of, tools_of
@@ -736,7 +737,9 @@ def test_tracers_see_the_parameters() -> None:
     assert start["metadata"]["ls_provider"] == "specfuse"
     assert start["metadata"]["ls_max_tokens"] == 7
     assert start["metadata"]["ls_stop"] == ["x"]
-    assert start["metadata"]["lc_versions"]["langchain-specfuse"]
+    versions = start["metadata"]["lc_versions"]
+    assert versions["specfuse"] == specfuse_core.__version__
+    assert [name for name in versions if "specfuse" in name] == ["specfuse"]
 
 
 # --- concurrency ------------------------------------------------------------------------------

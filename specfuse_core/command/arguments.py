@@ -1,0 +1,129 @@
+"""The arguments of the command line: which command they are for, and what is wrong with them.
+
+This module knows the shape of the command line. It does not know what the commands do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams
+from specfuse_core.config.options import hint_for, problem_of
+from specfuse_core.errors import UnknownOptionError
+
+__all__ = ["misuse", "option_of", "spelled_out"]
+
+#: Options of the engine that have another name on the command line.
+_OPTIONS = {
+    "constraint": "--schema",
+    "max_new_tokens": "--max-tokens",
+    "model_exit": "--no-exit",
+    "path": "--model",
+}
+#: How like a word must be to the name of a command to be taken for it, from 0 to 1.
+_SIMILAR = 0.8
+
+
+def spelled_out(arguments: Sequence[str], group: Any) -> list[str]:
+    """The arguments with the command first; ``run`` if none is named.
+
+    Options may come before the command or the question, so only the first argument that is neither
+    an option nor the value of one can name a command.
+
+    Args:
+        arguments: as the user typed them.
+        group: the command line's group of commands.
+
+    Raises:
+        UnknownOptionError: if that argument looks like a mistyped command. A word in a longer
+            sentence does not.
+    """
+    own = {name for option in group.params for name in option.opts} | {"--help"}
+    if not arguments or arguments[0] in own:
+        return list(arguments)
+    valued = {
+        name
+        for command in group.commands.values()
+        for option in command.params
+        if not getattr(option, "is_flag", True)
+        for name in option.opts
+    }
+    words = _words(arguments, valued)
+    at = words[0] if words else len(arguments)
+    if at < len(arguments) and arguments[at] in group.commands:
+        return [arguments[at], *arguments[:at], *arguments[at + 1 :]]
+    if "--" not in arguments[:at]:
+        _check_command([arguments[word] for word in words], list(group.commands))
+    return ["run", *arguments]
+
+
+def _words(arguments: Sequence[str], valued: set[str]) -> list[int]:
+    """Where the arguments are that are neither options nor values of options."""
+    found: list[int] = []
+    at = 0
+    while at < len(arguments):
+        if arguments[at] == "--":
+            return [*found, *range(at + 1, len(arguments))]
+        if arguments[at].startswith("-"):
+            at += 2 if arguments[at] in valued else 1
+        else:
+            found.append(at)
+            at += 1
+    return found
+
+
+def _check_command(words: Sequence[str], commands: Sequence[str]) -> None:
+    # A question that is typed without quotes has more words, and one with quotes has spaces.
+    if not 1 <= len(words) <= 2 or not re.fullmatch(r"[a-z-]+", words[0]):
+        return
+    near = difflib.get_close_matches(words[0], commands, n=1, cutoff=_SIMILAR)
+    if near:
+        raise UnknownOptionError(
+            f"there is no command {words[0]!r}; did you mean 'specfuse {near[0]}'? To ask it as a "
+            f"question, write: specfuse run {shlex.quote(' '.join(words))}."
+        )
+
+
+def misuse(error: Any) -> str:
+    """What is wrong with arguments that the parser cannot read, in one line.
+
+    Args:
+        error: the parser's error.
+    """
+    command = error.ctx.command_path if error.ctx else "specfuse run"
+    help_ = f"{command} --help lists the options."
+    if hasattr(error, "possibilities"):
+        params = error.ctx.command.params
+        hint = hint_for(
+            error.option_name, [name for p in params for name in p.opts], _forms(params)
+        )
+        return f"{command} has no option {error.option_name!r}; {hint or help_}"
+    param = getattr(error, "param", None)
+    if param is None:
+        message = error.format_message().rstrip(".")
+        return f"{message[:1].lower()}{message[1:]}; {help_}"
+    if isinstance(error.__cause__, ValidationError):
+        return f"{param.opts[0]} {problem_of(error.__cause__.errors())}"
+    return f"{param.opts[0]} is not valid: {error.message.rstrip('.')}."
+
+
+def _forms(params: Sequence[Any]) -> dict[str, str]:
+    """How options of the engine are set for a command with these parameters."""
+    python = {
+        name: f"{cls.__name__}({name}=...) in Python"
+        for cls in (FusionConfig, ModelConfig, SamplingParams)
+        for name in cls.model_fields
+    }
+    typed = {param.name: param.opts[0] for param in params if param.opts[0].startswith("-")}
+    return {**python, **typed, **_OPTIONS}
+
+
+def option_of(name: str) -> str:
+    """The command line's option for an option of the engine."""
+    return _OPTIONS.get(name) or f"--{name.replace('_', '-')}"

@@ -1,0 +1,73 @@
+"""One base model: where its weights are, and how they are loaded and prompted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import Any
+
+from pydantic import Field
+
+from specfuse_core.config.options import Options
+from specfuse_core.errors import InvalidOptionError
+
+__all__ = ["ModelConfig"]
+
+
+class ModelConfig(Options):
+    """One base model: where its weights are, and how to load and prompt it.
+
+    Args:
+        path: a hub id (``"org/name"``) or a local directory.
+        name: the model's name in the ensemble; by default the last part of ``path``.
+        revision: branch, tag or commit of a hub id.
+        dtype: name of a torch dtype, or ``"auto"`` for the dtype of the saved weights.
+        device: where the model runs, for example ``"cpu"`` or ``"cuda:1"``. By default it is a GPU
+            if there is one. It cannot be combined with ``device_map``.
+        device_map: passed to transformers (needs accelerate).
+        attn_implementation: ``"sdpa"``, ``"eager"``, ...; by default transformers chooses.
+        quantization_config: passed to transformers.
+        chat_template: a Jinja template that replaces the tokenizer's own.
+        chat_template_kwargs: extra variables for the template (``{"enable_thinking": False}``).
+        trust_remote_code: whether code that is stored with the weights may run.
+        allow_pickle: whether weights that are stored only as pickle may be opened. Opening a pickle
+            file can run code.
+        weight: prior voting weight, relative to the weights of the other models.
+    """
+
+    path: str = Field(min_length=1)
+    name: str | None = Field(default=None, min_length=1)
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str | None = None
+    device_map: str | dict[str, Any] | None = None
+    attn_implementation: str | None = None
+    quantization_config: Any = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    weight: float = Field(default=1.0, gt=0.0)
+
+    @classmethod
+    def of(cls, model: str | PathLike[str] | ModelConfig | Mapping[str, Any]) -> ModelConfig:
+        """``model`` itself, or a ``ModelConfig`` made from a name, a path or a mapping.
+
+        Raises:
+            InvalidOptionError: for anything else.
+        """
+        if isinstance(model, ModelConfig):
+            return model
+        if isinstance(model, str | PathLike):
+            return cls(path=fspath(model))
+        if isinstance(model, Mapping):
+            return cls(**model)
+        raise InvalidOptionError(
+            f"a model must be a hub id, a path or a ModelConfig, got {model!r}."
+        )
+
+    def model_post_init(self, context: Any, /) -> None:
+        if self.device is not None and self.device_map is not None:
+            raise InvalidOptionError(
+                "device and device_map were both given; give only one of them."
+            )
