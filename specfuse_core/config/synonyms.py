@@ -25,9 +25,9 @@ class Synonym:
     hint: str
 
 
-#: From LangChain: ChatHuggingFace, HuggingFacePipeline, HuggingFaceEndpoint, ChatOllama,
-#: ChatOpenAI, VLLM and ChatLlamaCpp. From LlamaIndex: HuggingFaceLLM, Ollama, OpenAILike, Vllm and LlamaCPP.
-#: From transformers: ``generate`` and ``from_pretrained``.
+#: The names come from LangChain (ChatHuggingFace, HuggingFacePipeline, HuggingFaceEndpoint,
+#: ChatOllama, ChatOpenAI, VLLM, ChatLlamaCpp), LlamaIndex (HuggingFaceLLM, Ollama, OpenAILike, Vllm,
+#: LlamaCPP) and the ``generate`` and ``from_pretrained`` of transformers.
 SYNONYMS = (
     # The models
     Synonym(
