@@ -7,10 +7,10 @@ converted stands in the modules beside it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -58,6 +58,18 @@ _CORE = frozenset(
 )
 #: What ReAct's prompt leaves to the application.
 _OBSERVATION = "\nObservation:"
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+# LlamaIndex's decorators have no types: mypy would see Any where an endpoint is called.
+def _chat_endpoint(method: Method) -> Method:
+    return cast(Method, llm_chat_callback()(method))
+
+
+def _completion_endpoint(method: Method) -> Method:
+    return cast(Method, llm_completion_callback()(method))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +144,12 @@ class Endpoints(Ensemble):
             prompt = self.completion_to_prompt(prompt)
         return (Message("user", prompt),)
 
-    @llm_chat_callback()
+    @_chat_endpoint
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation."""
         return self._begin(turns_of(messages), kwargs, RunWatch()).drained()
 
-    @llm_chat_callback()
+    @_chat_endpoint
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation, a response for each segment as soon as it has won.
 
@@ -146,25 +158,25 @@ class Endpoints(Ensemble):
         """
         return self._begin(turns_of(messages), kwargs, RunWatch()).stream()
 
-    @llm_chat_callback()
+    @_chat_endpoint
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """:meth:`chat` without blocking the event loop; cancelling it stops within a round."""
         return await (await self._abegin(turns_of(messages), kwargs, RunWatch())).adrained()
 
-    @llm_chat_callback()
+    @_chat_endpoint
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """:meth:`stream_chat` without blocking the event loop: one thread job per round."""
         return (await self._abegin(turns_of(messages), kwargs, RunWatch())).astream()
 
-    @llm_completion_callback()
+    @_completion_endpoint
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt: the one turn of a user."""
         run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
         return as_completion(run.drained())
 
-    @llm_completion_callback()
+    @_completion_endpoint
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
@@ -172,7 +184,7 @@ class Endpoints(Ensemble):
         run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
         return (as_completion(response) for response in run.stream())
 
-    @llm_completion_callback()
+    @_completion_endpoint
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
@@ -180,7 +192,7 @@ class Endpoints(Ensemble):
         run = await self._abegin(self._prompt(prompt, formatted), kwargs, RunWatch())
         return as_completion(await run.adrained())
 
-    @llm_completion_callback()
+    @_completion_endpoint
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:

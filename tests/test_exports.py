@@ -62,7 +62,13 @@ EXPORTS = {
         "ToolCallError",
         "surfacing",
     ],
-    "llama_index.llms.specfuse": ["SpecFuseLLM"],
+    "llama_index.llms.specfuse": [
+        "FusionRoundEvent",
+        "FusionTraceHandler",
+        "SpecFuseLLM",
+        "capture",
+    ],
+    "llama_index.llms.specfuse.base": ["SpecFuseLLM"],
 }
 
 

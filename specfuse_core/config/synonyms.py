@@ -26,8 +26,8 @@ class Synonym:
 
 
 #: The names come from LangChain (ChatHuggingFace, HuggingFacePipeline, HuggingFaceEndpoint,
-#: ChatOllama, ChatOpenAI, VLLM, ChatLlamaCpp), LlamaIndex (HuggingFaceLLM, Ollama, OpenAILike, Vllm,
-#: LlamaCPP) and the ``generate`` and ``from_pretrained`` of transformers.
+#: ChatOllama, ChatOpenAI, VLLM, ChatLlamaCpp), LlamaIndex (HuggingFaceLLM, Ollama, OpenAILike,
+#: Vllm, LlamaCPP) and the ``generate`` and ``from_pretrained`` of transformers.
 SYNONYMS = (
     # The models
     Synonym(

@@ -33,7 +33,10 @@ from llama_index.core.llms import LLM, ChatMessage, CustomLLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.llms import specfuse
+from llama_index.llms.specfuse import base as specfuse_base
 
+import llamaindex_specfuse
 from langchain_specfuse import ChatSpecFuse
 from llamaindex_specfuse import SpecFuseLLM
 from llamaindex_specfuse._messages import turns_of
@@ -80,9 +83,8 @@ def test_the_class_is_what_the_core_looks_for() -> None:
     assert CustomLLM.__name__ in names
     assert FunctionCallingLLM.__name__ in names
     assert SpecFuseLLM.class_name() == "SpecFuseLLM"
-    from llama_index.llms.specfuse import SpecFuseLLM as Alias
-
-    assert Alias is SpecFuseLLM
+    assert specfuse.SpecFuseLLM is specfuse_base.SpecFuseLLM is SpecFuseLLM
+    assert specfuse.capture is llamaindex_specfuse.capture
 
 
 def test_every_kind_of_message_becomes_a_turn() -> None:

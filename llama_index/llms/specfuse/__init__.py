@@ -1,9 +1,11 @@
-"""``llamaindex_specfuse`` under the path where LlamaIndex's own integrations stand.
+"""SpecFuseLLM at the import path of LlamaIndex's own integrations.
 
-``llama_index`` and ``llama_index.llms`` are namespace packages: they have no ``__init__.py``, here
-or in ``llama-index-core``.
+``llama_index`` and ``llama_index.llms`` are namespace packages: neither this distribution nor
+``llama-index-core`` has an ``__init__.py`` there.
 """
 
-from llamaindex_specfuse import SpecFuseLLM
+from llama_index.llms.specfuse.base import SpecFuseLLM
 
-__all__ = ["SpecFuseLLM"]
+from llamaindex_specfuse import FusionRoundEvent, FusionTraceHandler, capture
+
+__all__ = ["FusionRoundEvent", "FusionTraceHandler", "SpecFuseLLM", "capture"]
