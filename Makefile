@@ -8,7 +8,7 @@ READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fmt bundled readme bench quality
+.PHONY: demo test fmt bundled outputs readme docs bench quality
 
 # An answer that three small models write together.
 demo: $(READY)
@@ -33,9 +33,13 @@ bundled: export MALLOC_TRIM_THRESHOLD_ = 17179869184
 bundled: $(READY)
 	$(BIN)/python -m training all
 
-# Write into README.md what its examples print.
-readme: $(READY)
+# Run the programs and commands on all pages, and write what they print into the pages.
+outputs readme: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python docs/outputs.py
+
+# Build the documentation as a website in site/.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.speed --quick
