@@ -48,25 +48,44 @@ class EngineFields(BaseModel):
     """Whether each base model runs in a thread of its own."""
 
     method: Literal["specem", "specfuse"] | None = None
+    """Preset of the algorithm, as in ``FusionConfig``. None follows the engine."""
     segment_tokens: int | None = None
+    """Tokens that each base model drafts per round."""
     call_segment_tokens: int | None = Field(default=256, validate_default=False)
+    """Tokens that a tool call may have in one segment; None cuts calls like other text."""
     score_mode: ScoreMode | None = None
+    """How scores are computed: ``"logprob"``, ``"logit"`` or ``"prob"``."""
     self_vote: bool | None = None
+    """Whether a model's score of its own draft counts."""
     online_feedback: bool | None = None
+    """Whether voting weights change within an answer."""
     learning_rate: float | None = None
+    """How fast voting weights change."""
     model_exit: bool | None = None
+    """Whether base models may leave an answer."""
     exit_temperature: float | None = None
+    """Temperature of the exits. Smaller values let models leave sooner."""
     exit_threshold: float | None = None
+    """Threshold of the exits. Larger values let models leave sooner."""
     exit_warmup: int | None = None
+    """Rounds before the first model may leave."""
     exit_recall: float | None = None
+    """Models that left come back for a round in which the others are less sure than this."""
     min_models: int | None = None
+    """Number of drafters that always stay."""
 
     temperature: float | None = None
+    """Sampling temperature of the drafts; 0 is greedy."""
     top_p: float | None = None
+    """Nucleus of the sampling."""
     top_k: int | None = None
+    """Number of tokens that the sampling chooses from."""
     min_p: float | None = None
+    """Least probability of a sampled token, relative to the most probable one."""
     repetition_penalty: float | None = None
+    """Penalty for tokens that occurred before; 1.0 is none."""
     seed: int | None = None
+    """Seed of the sampling. None draws a new one for each answer."""
 
     max_tokens: int | None = None
     """Maximum number of tokens of an answer, in tokens of the first base model."""
