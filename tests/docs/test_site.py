@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -78,6 +79,23 @@ def test_the_api_reference_has_the_members_of_the_engine_and_all_errors(site: Pa
     tree = (site / "api" / "errors" / "index.html").read_text(encoding="utf-8")
     for name in errors.__all__:
         assert f'id="specfuse_core.errors.{name}"' in tree
+
+
+@pytest.mark.parametrize(
+    ("docstring", "markdown"),
+    [
+        ("See :meth:`stream` and :class:`~a.B`.", "See `stream` and `a.B`."),
+        ("The tree::\n\n    A\n", "The tree:\n\n    A\n"),
+        ("Text.\n\nExample:\n    >>> 1\n    1", "Text.\n\nExamples:\n    >>> 1\n    1"),
+        (
+            "Key init args (models):\n    a, b:\n        Names.\n\nInvoke:\n    else:\n",
+            "Key init args - models:\n    - `a, b`:\n        Names.\n\nInvoke:\n    else:\n",
+        ),
+    ],
+)
+def test_docstrings_become_markdown(docstring: str, markdown: str) -> None:
+    as_markdown = runpy.run_path(str(ROOT / "docs" / "docstrings.py"))["as_markdown"]
+    assert as_markdown(docstring) == markdown
 
 
 def test_docstrings_are_shown_without_sphinx_roles(site: Path) -> None:
