@@ -163,7 +163,7 @@ def test_a_command_that_is_shown_exists(page: str, command: str) -> None:
                 assert all((ROOT / path).exists() for path in rest if path.startswith("tests/"))
             case ("git", ["diff"]):
                 pass
-            case (setting, []) if "=" in setting:
+            case (_, []) if "=" in program:
                 pass
             case _:
                 pytest.fail(f"{page}: {command!r} is not known to this test")
