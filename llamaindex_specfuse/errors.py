@@ -1,7 +1,8 @@
 """Errors of the LlamaIndex side, and those of the engine that Python has a name for too.
 
-None derives from ValueError or TypeError: LlamaIndex's response synthesizers take both for an
-answer that could not be parsed, and say "Empty Response".
+No error is a ValueError, TypeError or RuntimeError. LlamaIndex's response synthesizers take the
+first two for an answer that could not be parsed, and return "Empty Response"; its ``asyncio_run``
+takes the last for a nested event loop, and raises "Detected nested async".
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class LLMTimeoutError(AnswerTimeoutError, TimeoutError):
 
 
 class ModelFailedError(GenerationError):
-    """A base model raised a ValueError or TypeError while it ran; that is the cause."""
+    """A base model raised a ValueError, TypeError or RuntimeError while it ran.
+
+    That error is the ``__cause__``.
+    """
 
 
 class StructuredAnswerError(GenerationError):
@@ -45,11 +49,12 @@ class NotPicklableError(FusionError, pickle.PicklingError):
 
 @contextmanager
 def surfacing() -> Iterator[None]:
-    """Raise what happens within so that no part of LlamaIndex takes it for something else."""
+    """Replace errors that LlamaIndex would take for something else."""
     try:
         with renamed({AnswerTimeoutError: LLMTimeoutError}):
             yield
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise ModelFailedError(
-            f"a base model failed with {type(error).__name__}: {error}; its traceback is above."
+            f"a base model failed with {type(error).__name__}: {error}. The original error is the "
+            "__cause__ of this one."
         ) from error

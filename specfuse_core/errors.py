@@ -2,7 +2,7 @@
 
 The tree (indent = subclass)::
 
-    FusionError                       RuntimeError, so that no framework mistakes it for bad parsing
+    FusionError                       root; derives from Exception
         ConfigError                   the ensemble or its options make no sense
             UnknownOptionError        an option that does not exist (names the nearest one)
             InvalidOptionError        an option with a value of the wrong kind
@@ -28,7 +28,8 @@ The tree (indent = subclass)::
             NoVerificationError       no verifier could score any candidate
             AnswerTimeoutError        the answer took longer than it may
 
-Nothing here derives from ValueError or TypeError: LlamaIndex's synthesizers swallow both.
+No error here is a ValueError, TypeError or RuntimeError. LlamaIndex takes the first two for an
+answer that cannot be parsed, and the last for a nested event loop.
 """
 
 from typing import Self
@@ -62,7 +63,7 @@ __all__ = [
 ]
 
 
-class FusionError(RuntimeError):
+class FusionError(Exception):
     """Root of all errors raised by specfuse."""
 
 
