@@ -1,6 +1,7 @@
-"""specfuse: one chat model made out of several.
+"""specfuse combines several causal language models into one chat model.
 
-The public names of the core. Importing this package loads neither torch nor transformers.
+This package exports the public names of the core. Importing it does not load torch or
+transformers.
 """
 
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams

@@ -1,6 +1,6 @@
-"""The seam between the algorithm and whatever runs a base model.
+"""The interface between the fusion algorithm and the code that runs a base model.
 
-Text is the only currency: nothing outside a backend sees a token id or a tensor.
+The algorithm exchanges text with a backend. It never sees a token id or a tensor.
 """
 
 from __future__ import annotations
@@ -16,45 +16,53 @@ __all__ = ["Backend", "Session"]
 
 
 class Session(Protocol):
-    """One base model's view of one request."""
+    """The state of one base model for one request: the prompt and the committed text.
+
+    ``draft`` and ``verify`` leave this state unchanged. Only ``commit`` changes it.
+    """
 
     @property
     def cost(self) -> Cost:
-        """What was spent so far."""
+        """Tokens and forward passes that the request has used so far."""
         ...
 
     @property
     def room(self) -> int:
-        """Tokens that still fit the model's context window after what was committed."""
+        """Number of tokens that still fit the context window after the committed text."""
         ...
 
     def draft(self, max_tokens: int) -> Candidate:
-        """Decode up to ``max_tokens`` tokens from what was committed; the state is unchanged."""
+        """Decode up to ``max_tokens`` tokens after the committed text."""
         ...
 
     def verify(self, candidates: Sequence[Candidate]) -> Sequence[Verification]:
-        """Score each candidate as a continuation of what was committed; the state is unchanged.
+        """Score each candidate as a continuation of the committed text.
 
-        A candidate that adds no token (the tokenizer drops its text) gets a verification without
-        tokens; so does one that does not fit the context window, with ``fits=False``.
+        Args:
+            candidates: the candidates to score. ``[C]``
+
+        Returns:
+            One verification per candidate. It has no log-probabilities if the candidate adds no
+            token (the tokenizer drops its text) or does not fit the context window; in the second
+            case its ``fits`` is False. ``[C]``
         """
         ...
 
     def commit(self, segment: Candidate) -> None:
-        """Make ``segment`` part of what all later drafts and verifications go on from."""
+        """Append ``segment`` to the text that later drafts and verifications continue."""
         ...
 
     def close(self) -> None:
-        """Free what the request holds. Closing twice is harmless."""
+        """Free the resources of the request. Closing a session again has no effect."""
         ...
 
 
 class Backend(Protocol):
-    """A loaded (or loadable) base model, shared by any number of requests at a time."""
+    """A base model that any number of requests can use at the same time."""
 
     @property
     def name(self) -> str:
-        """Unique in the ensemble."""
+        """The model's name, which is unique in the ensemble."""
         ...
 
     @property
@@ -64,43 +72,43 @@ class Backend(Protocol):
 
     @property
     def context_window(self) -> int:
-        """Tokens that prompt and answer together may have."""
+        """Maximum number of tokens of prompt and answer together. Loads the model if needed."""
         ...
 
     @property
     def declared_window(self) -> int | None:
-        """:attr:`context_window` as far as it is known without loading; None if it is not."""
+        """:attr:`context_window` if it is known without loading the model, otherwise None."""
         ...
 
     @property
     def supports_logits(self) -> bool:
-        """Whether verifications carry raw logits (``score_mode="logit"`` needs them)."""
+        """Whether verifications contain raw logits, which ``score_mode="logit"`` needs."""
         ...
 
     def load(self) -> None:
-        """Make the model ready. Loading twice is harmless.
+        """Load the model. Has no effect if it is loaded already.
 
         Raises:
-            ModelLoadError: naming the model, what was tried and what to do.
+            ModelLoadError: if loading fails. The message names the model.
         """
         ...
 
     def start(self, request: Request) -> Session:
-        """Open a session. The prompt is rendered and measured, but no model runs yet.
+        """Open a session for a request. Renders the prompt, but does not run the model yet.
 
         Raises:
-            PromptTooLongError: naming the model, its window and the prompt's length.
+            PromptTooLongError: if the prompt leaves no room for an answer.
         """
         ...
 
     def count_tokens(self, text: str) -> int:
-        """Length of ``text`` in the model's own tokens, without special tokens."""
+        """Count the tokens of ``text`` with the model's tokenizer, without special tokens."""
         ...
 
     def count_prompt_tokens(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
-        """Length of the prompt that the model reads for ``messages``, however long it is."""
+        """Count the tokens of the rendered prompt, even if it exceeds the context window."""
         ...
 
     def token_ids(self, text: str) -> Sequence[int]:
-        """``text`` in the model's own tokens, for frameworks that ask; the engine never does."""
+        """Encode ``text`` with the model's tokenizer. Only the framework integrations use this."""
         ...

@@ -2,34 +2,35 @@
 
 The tree (indent = subclass)::
 
-    FusionError                       root; derives from Exception
-        ConfigError                   the ensemble or its options make no sense
-            UnknownOptionError        an option that does not exist (names the nearest one)
-            InvalidOptionError        an option with a value of the wrong kind
-                InvalidLimitError     a limit that is zero or negative
+    FusionError                       root of all errors; derives from Exception
+        ConfigError                   the ensemble or its options are invalid
+            UnknownOptionError        an option does not exist (the message names the nearest one)
+            InvalidOptionError        the value of an option has the wrong type or is out of range
+                InvalidLimitError     the value of an option is too small
             EmptyEnsembleError        no base model was given
-            DuplicateNameError        two base models were given the same name
-            UnknownModelError         a name that no base model of the ensemble has
-        RequestError                  this one request cannot be served
-            EmptyConversationError    there is nothing to answer
-            InvalidMessageError       a message with an unknown role or unusable content
-            EmptyStopStringError      a stop string of no characters would stop every answer
+            DuplicateNameError        two base models have the same name
+            UnknownModelError         no base model of the ensemble has the given name
+        RequestError                  one request cannot be served
+            EmptyConversationError    the conversation has no text to answer
+            InvalidMessageError       a message has an unknown role or unsupported content
+            EmptyStopStringError      a stop string is empty
             PromptTooLongError        the prompt does not fit a base model's context window
-            InvalidConstraintError    a schema, pattern or grammar that cannot be followed
-            InvalidToolError          a tool without a name, or two of one name
-            UnknownToolError          a tool_choice that names no tool
+            InvalidConstraintError    a schema, pattern, choice or grammar is invalid
+            InvalidToolError          the definition of a tool is invalid
+            UnknownToolError          tool_choice names a tool that was not given
         ModelLoadError                a base model could not be loaded
-            ModelNotFoundError        neither a directory nor a reachable or cached hub id
-            NoWeightsError            no weights, or not all of them
-            PickleWeightsError        weights in pickle format only, which can run code
-            NoEndTokenError           nothing tells when the model ends its turn
-            TemplateError             the chat template cannot render a conversation
-        GenerationError               the answer could not go on
+            ModelNotFoundError        no local directory and no hub model has the given name
+            NoWeightsError            some or all weights are missing
+            PickleWeightsError        the weights are stored only as pickle, which can run code
+            NoEndTokenError           the model has no known end-of-turn token
+            TemplateError             the chat template cannot render the conversation
+        GenerationError               generation failed after the answer had started
             NoVerificationError       no verifier could score any candidate
-            AnswerTimeoutError        the answer took longer than it may
+            AnswerTimeoutError        the answer exceeded its time limit
 
-No error here is a ValueError, TypeError or RuntimeError. LlamaIndex takes the first two for an
-answer that cannot be parsed, and the last for a nested event loop.
+No error derives from ValueError, TypeError or RuntimeError. LlamaIndex treats the first two as an
+answer that it could not parse and returns "Empty Response", and treats a RuntimeError as a nested
+event loop.
 """
 
 from typing import Self
@@ -68,15 +69,15 @@ class FusionError(Exception):
 
 
 class ConfigError(FusionError):
-    """The ensemble or its options make no sense."""
+    """Raised if the ensemble or its options are invalid."""
 
 
 class UnknownOptionError(ConfigError):
-    """An option that does not exist."""
+    """Raised if an option does not exist."""
 
 
 class InvalidOptionError(ConfigError):
-    """An option whose value is of the wrong kind or out of range."""
+    """Raised if the value of an option has the wrong type or is out of range."""
 
     #: Name of the option that the message begins with, and the rest of the message, if it was made
     #: by :meth:`of`.
@@ -92,84 +93,84 @@ class InvalidOptionError(ConfigError):
 
 
 class InvalidLimitError(InvalidOptionError):
-    """A limit that must be at least one is zero or negative."""
+    """Raised if the value of an option is smaller than the smallest allowed value."""
 
 
 class EmptyEnsembleError(ConfigError):
-    """No base model was given."""
+    """Raised if an ensemble has no base model, no drafter or no verifier."""
 
 
 class DuplicateNameError(ConfigError):
-    """Two base models were given the same name."""
+    """Raised if two base models have the same name."""
 
 
 class UnknownModelError(ConfigError):
-    """A name that no base model of the ensemble has."""
+    """Raised if no base model of the ensemble has the given name."""
 
 
 class RequestError(FusionError):
-    """This one request cannot be served; the engine is unharmed."""
+    """Raised if one request cannot be served. The engine still accepts other requests."""
 
 
 class EmptyConversationError(RequestError):
-    """A conversation without a single non-empty message."""
+    """Raised if all messages of a conversation are empty."""
 
 
 class InvalidMessageError(RequestError):
-    """A message with an unknown role or unusable content."""
+    """Raised if a message has an unknown role or unsupported content."""
 
 
 class EmptyStopStringError(RequestError):
-    """A stop string of no characters."""
+    """Raised if a stop string is empty."""
 
 
 class PromptTooLongError(RequestError):
-    """The prompt does not fit the context window of a base model."""
+    """Raised if the prompt does not fit the context window of a base model."""
 
 
 class InvalidConstraintError(RequestError):
-    """A schema, pattern, choice or grammar that cannot be followed, or that admits nothing."""
+    """Raised if a constraint is invalid, is not supported, or allows no text at all."""
 
 
 class InvalidToolError(RequestError):
-    """A tool without a name, two tools of one name, or parameters that are no schema."""
+    """Raised if a tool has no name, shares its name, or has invalid parameters."""
 
 
 class UnknownToolError(RequestError):
-    """A ``tool_choice`` that asks for a tool which was not given."""
+    """Raised if ``tool_choice`` asks for a tool that was not given."""
 
 
 class ModelLoadError(FusionError):
-    """A base model could not be loaded."""
+    """Raised if a base model could not be loaded."""
 
 
 class ModelNotFoundError(ModelLoadError):
-    """Neither a directory, nor a hub id that can be reached or is cached."""
+    """Raised if a model is neither a local directory, nor in the hub's cache, nor on the hub."""
 
 
 class NoWeightsError(ModelLoadError):
-    """A directory that holds no weights, or weights of which some are missing."""
+    """Raised if some or all weights of a model are missing."""
 
 
 class PickleWeightsError(ModelLoadError):
-    """Weights stored only as pickle files, which can run code when opened."""
+    """Raised if weights are stored only as pickle files, which can run code when opened."""
 
 
 class NoEndTokenError(ModelLoadError):
-    """Neither generation config, tokenizer nor chat template names an end-of-turn token."""
+    """Raised if generation config, tokenizer and chat template name no end-of-turn token."""
 
 
 class TemplateError(ModelLoadError):
-    """The chat template cannot render a conversation, even a repaired one."""
+    """Raised if the chat template refuses a conversation and all its repaired forms."""
 
 
 class GenerationError(FusionError):
-    """The answer could not go on."""
+    """Raised if generation fails after the answer has started."""
 
 
 class NoVerificationError(GenerationError):
-    """No verifier could score any candidate (all verifications void)."""
+    """Raised if no verifier could score any candidate of a round."""
 
 
 class AnswerTimeoutError(GenerationError):
-    """The answer took longer than it may. The models have stopped."""
+    """Raised if an answer exceeded its time limit. Its base models have stopped."""

@@ -1,6 +1,7 @@
-"""FusionEngine: the rounds of an answer, its limits, and the one stream that all else drains.
+"""FusionEngine: answers a request round by round, within its limits, as one stream of segments.
 
-This module knows nothing of tokenizers or tensors; base models are behind ``backend``.
+``generate`` and the async methods use that stream. This module knows nothing of tokenizers or
+tensors; base models are behind the interface in ``backend``.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ _brief.maxstring = 36
 
 
 class FusionEngine(Constructors):
-    """One chat model made of several base models.
+    """A chat model that fuses several base models.
 
-    Usually made by :meth:`bundled`, :meth:`from_pretrained` or :meth:`from_models`. Engines are
-    cheap; the weights belong to the backends, which any number of engines and requests share.
+    Use :meth:`bundled`, :meth:`from_pretrained` or :meth:`from_models` to create one. The weights
+    belong to the backends, which any number of engines and requests can share.
 
     Example:
         >>> engine = FusionEngine.bundled()
@@ -49,12 +50,12 @@ class FusionEngine(Constructors):
         'The attic has 7 lamps.'
 
     Args:
-        backends: the base models. Their order decides ties, and the first one's tokens are counted
-            by ``max_new_tokens``.
-        config: the options of the algorithm.
+        backends: the base models. Their order decides ties. ``max_new_tokens`` counts tokens of
+            the first one.
+        config: options of the fusion algorithm.
         drafters: names of the models that draft; all by default.
         verifiers: names of the models that verify; all by default.
-        weights: prior voting weights by name; 1.0 by default.
+        weights: prior voting weights by model name; 1.0 by default.
         executor: runs the models of a round in parallel; by default they run one after the other.
         loader: loads the backends before the first request; by default one after the other.
 
@@ -113,19 +114,19 @@ class FusionEngine(Constructors):
 
     @property
     def context_window(self) -> int:
-        """The smallest context window of the ensemble, in tokens of its own model."""
+        """The smallest context window of the base models, in tokens. Loads them if needed."""
         return self._roster.context_window
 
     @property
     def declared_window(self) -> int | None:
-        """:attr:`context_window` as far as it is known without loading; None if it is not."""
+        """The smallest context window that is known without loading; None if none is known."""
         return self._roster.declared_window
 
     def warm_up(self) -> None:
         """Load all base models now instead of at the first request.
 
         Raises:
-            ModelLoadError: naming the model, what was tried and what to do.
+            ModelLoadError: if a base model could not be loaded.
         """
         self._loader(self.backends)
 
@@ -134,10 +135,15 @@ class FusionEngine(Constructors):
         messages: Sequence[Message | Mapping[str, Any]],
         tools: Sequence[Tool | Mapping[str, Any]] = (),
     ) -> int:
-        """Length of a conversation's prompt in the first base model's tokens, however long.
+        """Count the prompt tokens of a conversation, in the first base model's tokenizer.
+
+        Args:
+            messages: the conversation; it may exceed the context window.
+            tools: tools that the prompt describes.
 
         Raises:
-            InvalidMessageError: for a message that is none.
+            InvalidMessageError: if a message is invalid.
+            InvalidToolError: if a tool is invalid.
             ModelLoadError: if the model could not be loaded.
         """
         turns = [Message.of(message) for message in messages]
@@ -147,14 +153,23 @@ class FusionEngine(Constructors):
         return self.backends[0].count_prompt_tokens(turns, described)
 
     def with_config(self, config: FusionConfig | None = None, **changes: Any) -> FusionEngine:
-        """An engine over the same base models with other knobs."""
+        """Return an engine over the same base models with other options.
+
+        Args:
+            config: options that replace the engine's; None keeps them.
+            changes: options to change, by their names in :class:`FusionConfig`.
+
+        Raises:
+            ConfigError: if an option is unknown or its value is invalid.
+        """
         return self._copy(config=(config or self.config).replace(**changes))
 
     def subset(self, names: Sequence[str]) -> FusionEngine:
-        """An engine over some of the base models, in the order of ``names``.
+        """Return an engine over some of the base models, in the order of ``names``.
 
         Raises:
-            UnknownModelError: for a name that no base model has.
+            UnknownModelError: if no base model has one of the names.
+            EmptyEnsembleError: if no drafter or no verifier is left.
         """
         return self._copy(roster=self._roster.subset(names))
 
@@ -165,21 +180,21 @@ class FusionEngine(Constructors):
         cancel: threading.Event | None = None,
         **options: Any,
     ) -> Generator[Segment, None, None]:
-        """Answer, segment by segment, each as soon as it has won.
+        """Generate an answer and yield each segment as soon as it has won its round.
 
-        Everything that can be wrong with the request is raised here, before any model runs;
-        the models run as the segments are asked for. Closing the generator stops them.
+        The call itself checks the request and loads the base models. They run when the generator
+        is advanced. Close the generator to stop them.
 
         Args:
-            conversation: a question, messages, or a ``Request``.
-            cancel: once set, the answer ends before its next round, with the finish reason
-                ``"cancelled"``.
+            conversation: a question, a list of messages, or a ``Request``.
+            cancel: an event that ends the answer before the next round once it is set. The finish
+                reason is then ``"cancelled"``.
             options: ``max_new_tokens``, ``stop``, ``constraint``, ``tools``, ``tool_choice``,
                 ``parallel_tool_calls``, ``sampling`` or any field of ``SamplingParams``.
 
         Raises:
-            RequestError: for a request that cannot be served.
-            ConfigError: for an unknown or bad option.
+            RequestError: if the request is invalid or its prompt is too long.
+            ConfigError: if an option is unknown or its value is invalid.
             ModelLoadError: if a base model could not be loaded.
         """
         request = Request.of(conversation, **options).seeded()
@@ -209,7 +224,11 @@ class FusionEngine(Constructors):
         cancel: threading.Event | None = None,
         **options: Any,
     ) -> Generation:
-        """The whole answer: :meth:`stream`, drained. Same arguments and errors."""
+        """Generate a complete answer. Takes the arguments and raises the errors of :meth:`stream`.
+
+        Raises:
+            GenerationError: if generation fails after it has started.
+        """
         return Generation.of(self.stream(conversation, cancel=cancel, **options))
 
     async def astream(
@@ -219,10 +238,10 @@ class FusionEngine(Constructors):
         cancel: threading.Event | None = None,
         **options: Any,
     ) -> AsyncGenerator[Segment, None]:
-        """:meth:`stream` without blocking the event loop: one thread job per round, on demand.
+        """Like :meth:`stream`, but without blocking the event loop.
 
-        A consumer that is cancelled, or that closes the iterator, stops the models within a
-        round.
+        Each segment is generated in a thread when it is requested. If the consumer is cancelled or
+        closes the iterator, the models stop within one round.
         """
         segments = await asyncio.to_thread(self.stream, conversation, cancel=cancel, **options)
         async with contextlib.aclosing(pulled(segments)) as pieces:
@@ -236,7 +255,7 @@ class FusionEngine(Constructors):
         cancel: threading.Event | None = None,
         **options: Any,
     ) -> Generation:
-        """:meth:`astream`, drained. Same arguments and errors as :meth:`stream`."""
+        """Like :meth:`generate`, but without blocking the event loop."""
         stream = self.astream(conversation, cancel=cancel, **options)
         return Generation.of([segment async for segment in stream])
 
@@ -265,7 +284,8 @@ class FusionEngine(Constructors):
             return [*segments[:-1], replace(segments[-1], finish_reason=finish, usage=usage)]
 
         try:
-            # Taken by stream(): a generator that was never begun would not close the sessions.
+            # stream() takes this segment: a generator that has not started would not run the
+            # finally clause, which closes the sessions.
             yield Segment("")
             while True:
                 if cancel.is_set():
@@ -283,8 +303,8 @@ class FusionEngine(Constructors):
                         return
                     text, ends = played.candidate.text, played.candidate.ends
                     if follower and ends and not (text or follower.may_end):
-                        # Nobody could score a token of it (see Ensemble.play); it is closed, and
-                        # has not ended if it cannot be.
+                        # No verifier could score a token of it (see Ensemble.play). Close the
+                        # answer; if that is impossible, it has not ended.
                         close = follower.closing()
                         text, ends = close or "", close is not None
                 taken = budget.take(text)
@@ -300,7 +320,7 @@ class FusionEngine(Constructors):
                 if finish is not None:
                     yield from last(shown, finish, played)
                     return
-                # Of a round all is told, even where its text is still held back.
+                # Every round emits a segment, even if all of its text is held back.
                 yield from shown or ([Segment("", played)] if played else [])
                 ensemble.commit(Candidate(taken))
         finally:
@@ -321,12 +341,12 @@ class FusionEngine(Constructors):
             if backend.name in self.verifiers and not backend.supports_logits:
                 raise InvalidOptionError.of(
                     "score_mode",
-                    f"must be 'logprob' or 'prob': 'logit' needs raw logits, and {backend.name!r} "
-                    "does not give them.",
+                    f"must be 'logprob' or 'prob', because {backend.name!r} does not give the raw "
+                    "logits that 'logit' needs.",
                 )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FusionEngine:
-        """The engine itself: frameworks copy what holds it, and weights are never copied."""
+        """Return the engine itself, so that frameworks that copy a model do not copy weights."""
         return self
 
     def _copy(

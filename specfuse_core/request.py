@@ -1,6 +1,6 @@
-"""What is asked: the conversation, and the limits and form of its answer.
+"""A request: the conversation, the limits of its answer, and the constraint that it must follow.
 
-Plain values that are checked when they are made; nothing here knows models.
+Values are validated when they are created. This module knows nothing of base models.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that an assistant turn made: the tool's name and its parsed arguments."""
+    """A tool call of an assistant message.
+
+    Args:
+        name: name of the tool.
+        arguments: the parsed arguments.
+        id: id of the call, which the message with the tool's result repeats.
+    """
 
     name: str
     arguments: Mapping[str, Any]
@@ -38,10 +44,17 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation.
+    """One message of a conversation.
+
+    Args:
+        role: ``"system"``, ``"user"``, ``"assistant"`` or ``"tool"``.
+        content: text of the message.
+        tool_calls: tool calls of an assistant message.
+        tool_call_id: id of the call that a tool message answers.
+        name: name of the author or of the tool, for chat templates that show it.
 
     Raises:
-        InvalidMessageError: for an unknown role or content that is not text.
+        InvalidMessageError: if the role is unknown or the content is not text.
     """
 
     role: Role
@@ -53,22 +66,28 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise InvalidMessageError(
-                f"unknown role {self.role!r}; use one of {', '.join(get_args(Role))}."
+                f"unknown role {self.role!r}; use one of: {', '.join(get_args(Role))}."
             )
         if not isinstance(self.content, str):
             raise InvalidMessageError(
                 f"the content of a {self.role} message is {type(self.content).__name__}, not str; "
-                "give text (images and other media are not supported)."
+                "pass text (images and other media are not supported)."
             )
 
     @classmethod
     def of(cls, message: Message | Mapping[str, Any]) -> Message:
-        """``message`` itself, or one made from ``{"role": ..., "content": ...}``."""
+        """Return ``message`` itself, or make one from ``{"role": ..., "content": ...}``.
+
+        Raises:
+            InvalidMessageError: if the value is not a message.
+            UnknownOptionError: if the mapping has a key that messages do not have.
+        """
         if isinstance(message, Message):
             return message
         if not isinstance(message, Mapping) or "role" not in message:
             raise InvalidMessageError(
-                f"a message is a Message or a mapping with 'role' and 'content', got {message!r}."
+                f"a message must be a Message or a mapping with 'role' and 'content', got "
+                f"{message!r}."
             )
         for key in message:
             if key not in cls.__dataclass_fields__:
@@ -85,7 +104,8 @@ def _tool_call(call: ToolCall | Mapping[str, Any]) -> ToolCall:
         return call
     if not isinstance(call, Mapping) or not {"name", "arguments"} <= set(call):
         raise InvalidMessageError(
-            f"a tool call is a ToolCall or a mapping with 'name' and 'arguments', got {call!r}."
+            f"a tool call must be a ToolCall or a mapping with 'name' and 'arguments', got "
+            f"{call!r}."
         )
     return ToolCall(call["name"], call["arguments"], call.get("id") or "")
 
@@ -96,18 +116,23 @@ Conversation = str | Sequence[Message | Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One conversation to be answered, and the limits of the answer.
+    """A conversation to answer, with the limits and the form of the answer.
 
     Args:
-        messages: the turns so far. A final assistant turn is continued.
-        max_new_tokens: limit of the answer, in tokens of the first base model's tokenizer.
-        stop: strings that end the answer; they are not part of it.
-        sampling: how drafts are drawn.
-        constraint: what the answer must look like.
-        tools: what the answer may call.
-        tool_choice: ``"auto"`` (text, or calls), ``"none"``, ``"required"`` (calls), or the name
-            of the tool that must be called.
-        parallel_tool_calls: whether one answer may make several calls.
+        messages: the conversation. If it ends with an assistant message, the answer continues
+            that message.
+        max_new_tokens: maximum length of the answer, in tokens of the first base model.
+        stop: strings that end the answer. The answer does not include them.
+        sampling: sampling parameters of the drafts.
+        constraint: the form that the answer must have.
+        tools: tools that the answer may call.
+        tool_choice: ``"auto"`` allows text and tool calls, ``"none"`` only text, ``"required"``
+            only tool calls. The name of a tool requires a call of that tool.
+        parallel_tool_calls: whether the answer may call several tools.
+
+    Raises:
+        RequestError: if the conversation, a stop string, the constraint or a tool is invalid.
+        InvalidOptionError: if another value has the wrong type or is out of range.
     """
 
     messages: tuple[Message, ...]
@@ -122,15 +147,15 @@ class Request:
     def __post_init__(self) -> None:
         if self.constraint is not None and not isinstance(self.constraint, Constraint):
             raise InvalidConstraintError(
-                f"a constraint is a JsonSchema, JsonObject, Regex, Choice or Grammar, got "
+                f"constraint must be a JsonSchema, JsonObject, Regex, Choice or Grammar, got "
                 f"{type(self.constraint).__name__}."
             )
         if not isinstance(self.tool_choice, str):
-            raise InvalidOptionError(f"tool_choice must be text, got {self.tool_choice!r}.")
+            raise InvalidOptionError(f"tool_choice must be a string, got {self.tool_choice!r}.")
         check_tools(self.tools, self.tool_choice)
         if not any(message.content or message.tool_calls for message in self.messages):
             raise EmptyConversationError(
-                "the conversation is empty; give at least one message with some text."
+                "the conversation is empty; give at least one message with text."
             )
         if isinstance(self.max_new_tokens, bool) or not isinstance(self.max_new_tokens, int):
             raise InvalidOptionError.of(
@@ -142,26 +167,25 @@ class Request:
             )
         for stop in self.stop:
             if not isinstance(stop, str):
-                raise InvalidOptionError(f"a stop string must be text, got {stop!r}.")
+                raise InvalidOptionError(f"each stop string must be a str, got {stop!r}.")
             if not stop:
-                raise EmptyStopStringError(
-                    "a stop string is empty, which would stop every answer at once; leave it out."
-                )
+                raise EmptyStopStringError("a stop string is empty; leave it out.")
 
     @classmethod
     def of(cls, conversation: Conversation | Request, **options: Any) -> Request:
-        """A request from what users write: a question, a list of messages, or a request.
+        """Make a request from a question, a list of messages or another request.
 
         Args:
-            conversation: a question, messages (or mappings like them), or a ``Request``.
-            options: ``max_new_tokens``, ``stop`` (a string or several), ``sampling``,
-                ``constraint``, ``tools`` (each a ``Tool`` or a mapping in OpenAI's form),
+            conversation: a question, a list of messages (each a ``Message`` or a mapping), or a
+                ``Request`` whose values are the defaults of ``options``.
+            options: ``max_new_tokens``, ``stop`` (a string or a list of strings), ``sampling``,
+                ``constraint``, ``tools`` (each a ``Tool`` or a mapping in OpenAI's format),
                 ``tool_choice``, ``parallel_tool_calls``, or any field of
-                :class:`SamplingParams` by its own name.
+                :class:`SamplingParams`.
 
         Raises:
-            RequestError: for a conversation that cannot be answered.
-            ConfigError: for an unknown option or a bad value.
+            RequestError: if the conversation, the constraint or a tool is invalid.
+            ConfigError: if an option is unknown or its value is invalid.
         """
         own = set(cls.__dataclass_fields__) - {"messages"}
         drawn = set(SamplingParams.model_fields)
@@ -171,11 +195,11 @@ class Request:
         base = conversation if isinstance(conversation, Request) else None
         sampling = options.get("sampling") or (base.sampling if base else SamplingParams())
         if not isinstance(sampling, SamplingParams):
-            raise InvalidOptionError(f"sampling must be SamplingParams, got {sampling!r}.")
+            raise InvalidOptionError(f"sampling must be a SamplingParams, got {sampling!r}.")
         changes = {name: value for name, value in options.items() if name in drawn}
         stop = options.get("stop", base.stop if base else ())
         if stop is not None and not isinstance(stop, Iterable):
-            raise InvalidOptionError(f"stop must be a string or several, got {stop!r}.")
+            raise InvalidOptionError(f"stop must be a string or a list of strings, got {stop!r}.")
         fields = {name: value for name, value in options.items() if name in own}
         if fields.get("tools", ()) is None or isinstance(fields.get("tools"), str | Mapping):
             raise InvalidOptionError(f"tools must be a list of tools, got {fields['tools']!r}.")
@@ -194,18 +218,18 @@ class Request:
 
     @property
     def free(self) -> bool:
-        """Whether the answer's text outside of calls may be anything."""
+        """Whether the text of the answer outside of tool calls is unconstrained."""
         return self.constraint is None and (not self.calls or self.tool_choice == "auto")
 
     @property
     def grammar(self) -> str | None:
-        """The grammar of the whole answer; None if everything is allowed."""
+        """The grammar of the whole answer; None if the answer is unconstrained."""
         return grammar_of(
             self.constraint, self.tools, self.tool_choice, parallel=self.parallel_tool_calls
         )
 
     def seeded(self) -> Request:
-        """The request itself if it has a seed, else one with a freshly drawn seed."""
+        """Return the request itself if it has a seed, otherwise a copy with a random seed."""
         if self.sampling.seed is not None:
             return self
         seed = random.SystemRandom().getrandbits(32)
@@ -217,6 +241,7 @@ def _messages(conversation: Conversation) -> tuple[Message, ...]:
         return (Message("user", conversation),)
     if isinstance(conversation, Mapping | Message) or not isinstance(conversation, Iterable):
         raise InvalidMessageError(
-            f"a conversation is a string or a list of messages, got {type(conversation).__name__}."
+            "the conversation must be a string or a list of messages, got "
+            f"{type(conversation).__name__}."
         )
     return tuple(Message.of(message) for message in conversation)

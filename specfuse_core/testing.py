@@ -1,9 +1,9 @@
-"""ScriptedBackend: a base model without weights, for tests of anything built on specfuse.
+"""ScriptedBackend: a base model without weights, for tests of code that uses specfuse.
 
-It keeps every promise of ``backend.Backend``. Its tokens are words with the white space before
-them; it wants to write a given answer, and it gives high probability to tokens that agree with
-that answer and low probability to others. Under a constraint it writes what of its answer is legal,
-and where nothing is, the shortest way to an end. This module needs no torch.
+It implements ``backend.Backend``. A token is a word together with the white space before it. The
+model drafts a given answer. It gives a high probability to tokens that agree with the answer and a
+low one to all others. Under a constraint it drafts the allowed part of the answer; if no part is
+allowed, it drafts the shortest text that satisfies the constraint. This module does not need torch.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ def _tokens(text: str) -> list[str]:
 
 
 class ScriptedBackend:
-    """A base model that wants to write a given answer.
+    """A base model that drafts a given answer.
 
     Args:
-        name: its name in the ensemble.
-        script: the answer, or a function from (request, response so far) to the rest of it.
-        confidence: probability that it gives to a token that agrees with its answer.
-        doubt: probability that it gives to any other token, give or take a half by the token's
-            hash, so that scores seldom tie.
-        scorer: replaces these: a function from (response so far, candidate) to the probability
-            of each token.
-        context_window: tokens that prompt and answer together may have.
-        supports_logits: whether verifications carry logits (the log-probabilities plus one).
+        name: name of the model in the ensemble.
+        script: the answer, or a function that takes the request and the answer so far and returns
+            the rest of the answer.
+        confidence: probability of a token that agrees with the answer.
+        doubt: mean probability of any other token. The hash of the token varies it between half
+            and one and a half times this value, so that scores rarely tie.
+        scorer: a function that replaces ``confidence`` and ``doubt``. It takes the answer so far
+            and a candidate, and returns the probability of each token.
+        context_window: maximum number of tokens of prompt and answer together.
+        supports_logits: whether verifications contain logits (each is the log-probability + 1).
     """
 
     def __init__(
@@ -80,38 +81,42 @@ class ScriptedBackend:
         return self.context_window
 
     def load(self) -> None:
-        """Nothing to load; ``loads`` counts the calls."""
+        """Count the call in ``loads``. There is nothing to load."""
         self.loads += 1
 
     def start(self, request: Request) -> ScriptedSession:
-        """Open a session; ``sessions`` keeps them all, for tests to look at."""
+        """Open a session and append it to ``sessions``, so that tests can inspect it.
+
+        Raises:
+            PromptTooLongError: if the prompt leaves no room for an answer.
+        """
         tools = request.tools if request.calls else ()
         length = self.count_prompt_tokens(request.messages, tools)
         if length >= self.context_window:
             raise PromptTooLongError(
                 f"the prompt has {length} tokens for {self.name!r}, whose context window is "
-                f"{self.context_window}; shorten it, or leave that model out."
+                f"{self.context_window}; shorten it or leave that model out."
             )
         session = ScriptedSession(self, request, length)
         self.sessions.append(session)
         return session
 
     def count_tokens(self, text: str) -> int:
-        """Length of ``text`` in words with the white space before them."""
+        """Count the words of ``text``."""
         return len(_tokens(text))
 
     def count_prompt_tokens(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
-        """A word more than each message has, and what the tools' JSON has."""
+        """Count the words of the messages, plus one per message, and those of the tools' JSON."""
         described = sum(len(_tokens(json.dumps(tool.as_dict()))) for tool in tools)
         return described + sum(len(_tokens(message.content)) + 1 for message in messages)
 
     def token_ids(self, text: str) -> list[int]:
-        """A checksum per word with the white space before it."""
+        """Return a checksum of each word, with the white space before it."""
         return [zlib.crc32(token.encode()) for token in _tokens(text)]
 
 
 class ScriptedSession:
-    """One request of a :class:`ScriptedBackend`; ``commits`` and ``closed`` are for tests."""
+    """A session of a :class:`ScriptedBackend`. Tests can read ``commits`` and ``closed``."""
 
     def __init__(self, backend: ScriptedBackend, request: Request, prompt_tokens: int) -> None:
         self._backend = backend
@@ -125,12 +130,12 @@ class ScriptedSession:
 
     @property
     def room(self) -> int:
-        """Tokens that still fit the context window."""
+        """Number of tokens that still fit the context window."""
         used = self.cost.prompt_tokens + len(_tokens(self.response))
         return self._backend.context_window - used
 
     def draft(self, max_tokens: int) -> Candidate:
-        """The next ``max_tokens`` tokens of the script."""
+        """Draft the next ``max_tokens`` tokens of the script, cut back to a complete segment."""
         rest = self._rest()
         drafted = _tokens(rest)[:max_tokens]
         self._spend(drafted=len(drafted), forwards=len(drafted))
@@ -143,7 +148,7 @@ class ScriptedSession:
         return Candidate(complete_segment(self.response, text, free=self._free), False)
 
     def _legal(self, follower: Follower, text: str, ends: bool) -> tuple[str, bool]:
-        """What of a draft the constraint admits; if nothing, the shortest way to an end."""
+        """Cut a draft to the part that the constraint allows, or close the answer."""
         legal = text[: follower.legal(text)]
         if not legal and not follower.may_end:
             return follower.closing() or "", False
@@ -152,7 +157,7 @@ class ScriptedSession:
         return legal, after.may_end and (ends or legal != text or not legal)
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
-        """Probabilities by agreement with the script, or by the backend's ``scorer``."""
+        """Score each candidate by its agreement with the script, or with the ``scorer``."""
         row = []
         for candidate in candidates:
             if len(_tokens(candidate.text)) > self.room:
@@ -175,7 +180,7 @@ class ScriptedSession:
         self.commits.append(segment)
 
     def close(self) -> None:
-        """Note that the session was closed."""
+        """Set ``closed``."""
         self.closed = True
 
     def _rest(self) -> str:
@@ -184,7 +189,7 @@ class ScriptedSession:
             return script(self._request, self.response)
         if script.startswith(self.response):
             return script[len(self.response) :]
-        # Where others wrote something else, go on from as many tokens into the script.
+        # Other models wrote different text: continue the script after as many tokens.
         return "".join(_tokens(script)[len(_tokens(self.response)) :])
 
     def _agreement(self, candidate: Candidate) -> list[float]:

@@ -1,6 +1,6 @@
-"""A run as data: JSON lines while it goes, rows for tables when it is done, summaries in between.
+"""The trace of an answer as plain data: JSON lines, table rows and summaries.
 
-This module knows nothing of terminals; it turns segments into plain values.
+This module converts segments, rounds and usage to plain values. It knows nothing of terminals.
 """
 
 from __future__ import annotations
@@ -34,29 +34,32 @@ def records(
     engine: FusionEngine | None = None,
     request: Request | None = None,
 ) -> Iterator[Record]:
-    """The records of a run, each as soon as its segment arrives.
+    """Yield the records of an answer, each as soon as its segment arrives.
 
-    The first is ``{"type": "request", ...}``: models, configuration, conversation, limits and
-    seed, as far as ``engine`` and ``request`` are given; it comes before the first segment is
-    asked for. Then one ``{"type": "round", ...}`` per round, a ``{"type": "segment", ...}`` for
-    each further part of it (another channel, a step of a call) and for text that needed no round,
-    and at last ``{"type": "end", ...}`` with all that was said, thought and called, the finish
-    reason and the usage. A stream that is cut off has no end record. All values are ready for
-    JSON.
+    All values can be written as JSON. The records are, in order:
+
+    - ``{"type": "request", ...}``: models and configuration if ``engine`` is given; conversation,
+      limits and seed if ``request`` is given. It is yielded before the first segment is requested.
+    - ``{"type": "round", ...}``: one per round.
+    - ``{"type": "segment", ...}``: one for each further segment of a round (another channel or an
+      update of a tool call) and for text that needed no round.
+    - ``{"type": "end", ...}``: text, reasoning, tool calls, finish reason and usage of the answer.
+      A stream that is cut off has no such record.
 
     Args:
-        segments: a stream of segments, or those of a generation.
-        engine: what writes them.
-        request: what they answer. One with a seed (:meth:`Request.seeded`) can be drawn again.
+        segments: a stream of segments, or the segments of a generation.
+        engine: the engine that generates the segments.
+        request: the request that they answer. Pass one with a seed (:meth:`Request.seeded`) so
+            that the answer can be reproduced from the record.
     """
     yield _request_record(engine, request)
     kept: list[Segment] = []
-    told: Round | None = None
+    recorded: Round | None = None
     for segment in segments:
         kept.append(segment)
-        if segment.round is not None and segment.round is not told:
-            told = segment.round
-            yield _round_record(told, segment)
+        if segment.round is not None and segment.round is not recorded:
+            recorded = segment.round
+            yield _round_record(recorded, segment)
         elif segment.text or segment.call:
             yield {"type": "segment", **_shown(segment)}
         if segment.finish_reason is not None:
@@ -77,7 +80,13 @@ def json_lines(
     engine: FusionEngine | None = None,
     request: Request | None = None,
 ) -> Iterator[str]:
-    """:func:`records` as lines of JSON, each with its newline, in ASCII (so safe to show)."""
+    """Yield :func:`records` as lines of ASCII JSON, each with its newline.
+
+    Args:
+        run: a generation or a stream of segments.
+        engine: the engine that generates the segments.
+        request: the request that they answer.
+    """
     segments = run.segments if isinstance(run, Generation) else run
     for record in records(segments, engine=engine, request=request):
         yield json.dumps(record, allow_nan=False) + "\n"
@@ -130,7 +139,7 @@ def _round_record(played: Round, segment: Segment) -> Record:
                 played.drafters, played.candidates, played.votes, strict=True
             )
         ],
-        # One number per candidate, in their order.
+        # By verifier: one number per candidate, in the order of the candidates.
         "scores": {
             name: list(row) for name, row in zip(played.verifiers, played.scores, strict=True)
         },
@@ -147,10 +156,10 @@ def _usage_record(usage: Usage) -> Record:
 
 
 def round_summary(played: Round) -> Record:
-    """A round as plain values; ``round`` counts from 1."""
+    """Return the winner, votes, scores and weights of a round as plain values."""
     names = played.drafters
     return {
-        # Not "index": lists whose items share one are merged by it.
+        # Not "index": LangChain merges list items that have the same "index".
         "round": played.index,
         "model": played.author,
         "chars": len(played.candidate.text),
@@ -166,7 +175,7 @@ def round_summary(played: Round) -> Record:
 
 
 def answer_summary(finish: FinishReason, usage: Usage) -> Record:
-    """What the ensemble did and spent for one answer."""
+    """Return the finish reason, seed and usage of an answer as plain values."""
     return {
         "finish_reason": finish,
         "seed": usage.seed,
@@ -191,19 +200,20 @@ def answer_summary(finish: FinishReason, usage: Usage) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class CandidateRow:
-    """One candidate of one round, for a table of rounds.
+    """One candidate of one round, as a row of a table.
 
     Args:
-        round: index of the round, from 1.
-        model: who drafted it.
-        text: what it drafted.
-        ends: whether the answer would end with it.
-        won: whether it was emitted.
-        vote: its vote, None where no verifier could score it.
-        scores: each verifier's score of it, by the verifier's name; None where void.
-        weight: the voting weight of its drafter, None if that does not verify.
-        exited: whether its drafter left after this round.
-        recalled: whether its drafter had left and was brought back for this round.
+        round: index of the round; the first one is 1.
+        model: name of the drafter.
+        text: text of the candidate.
+        ends: whether the answer would end with the candidate.
+        won: whether the candidate won the round.
+        vote: vote of the candidate; None if no verifier could score it.
+        scores: score from each verifier, by the verifier's name; None if it could not score the
+            candidate.
+        weight: voting weight of the drafter; None if it is not a verifier.
+        exited: whether the drafter left after this round.
+        recalled: whether the drafter had left and came back for this round.
     """
 
     round: int
@@ -219,7 +229,7 @@ class CandidateRow:
 
 
 def candidate_rows(rounds: Iterable[Round]) -> Iterator[CandidateRow]:
-    """All candidates of all rounds, in order."""
+    """Yield a row for each candidate of each round, in order."""
     for played in rounds:
         weights = dict(zip(played.verifiers, played.weights, strict=True))
         for d, (name, candidate) in enumerate(zip(played.drafters, played.candidates, strict=True)):
@@ -239,18 +249,18 @@ def candidate_rows(rounds: Iterable[Round]) -> Iterator[CandidateRow]:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """What one base model wrote of an answer, and what it cost.
+    """Contribution and cost of one base model in one answer, as a row of a table.
 
     Args:
-        name: the model.
-        segments: rounds that its candidate won.
-        characters: characters of its winning candidates.
-        share: its part of all characters, 0 to 1.
-        drafted_tokens: tokens it sampled.
-        verified_tokens: tokens of other models' candidates that it scored.
-        forward_passes: calls of the model.
-        seconds: wall seconds of its own work.
-        exited: the round after which it left, None if it stayed.
+        name: name of the model.
+        segments: number of rounds that its candidate won.
+        characters: number of characters of its winning candidates.
+        share: the model's share of all characters, from 0 to 1.
+        drafted_tokens: number of tokens that the model sampled.
+        verified_tokens: number of tokens that the model ran to score other models' candidates.
+        forward_passes: number of forward passes of the model.
+        seconds: wall time in seconds of its drafting, verification and commits.
+        exited: index of the round after which the model left; None if it stayed.
     """
 
     name: str
@@ -265,7 +275,7 @@ class ModelRow:
 
 
 def model_rows(usage: Usage) -> list[ModelRow]:
-    """One row per base model, in ensemble order."""
+    """Return one row per base model, in ensemble order."""
     total = sum(model.characters for model in usage.models)
     return [
         ModelRow(

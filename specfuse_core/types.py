@@ -1,7 +1,6 @@
-"""What comes of a request: candidates, verifications, rounds, segments, the whole generation.
+"""Records of an answer: candidates, verifications, rounds, segments, usage and the generation.
 
-Plain frozen records. Nothing here knows of token ids or tensors: text is the only currency
-between base models.
+All records are frozen dataclasses. They hold text and numbers, but no token ids and no tensors.
 """
 
 from __future__ import annotations
@@ -38,7 +37,12 @@ _brief.maxstring = 40
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A drafted segment: its text, and whether the answer ends with it."""
+    """A drafted segment.
+
+    Args:
+        text: text of the segment.
+        ends: whether the answer ends with this segment.
+    """
 
     text: str
     ends: bool = False
@@ -46,14 +50,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What one verifier gives to one candidate, token by token of the verifier's own tokenizer.
+    """Log-probabilities that one verifier gives to the tokens of one candidate.
 
-    If the candidate ends the answer, the last entry is that of the verifier's end of turn.
+    The tokens are those of the verifier's own tokenizer. If the candidate ends the answer, the
+    last value belongs to the verifier's end-of-turn token.
 
     Args:
-        logprobs: natural log-probability of each token, under the model's own distribution.
-            Empty where the candidate adds no token, or does not fit.
-        logits: raw logit of each token; empty where the backend has none.
+        logprobs: natural log-probability of each token, without temperature or filters. Empty if
+            the candidate adds no token or does not fit the context window. ``[T]``
+        logits: raw logit of each token; empty if the backend does not give logits. ``[T]``
         fits: whether the candidate fits the verifier's context window.
     """
 
@@ -64,13 +69,13 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one base model spent on one request so far.
+    """Tokens and forward passes that one base model used for one request.
 
     Args:
-        prompt_tokens: length of the rendered prompt in the model's own tokens.
-        drafted_tokens: tokens sampled.
-        verified_tokens: tokens of other models' candidates that were run to be scored.
-        forward_passes: calls of the model, of any length.
+        prompt_tokens: number of tokens of the rendered prompt, in the model's own tokenizer.
+        drafted_tokens: number of tokens that the model sampled.
+        verified_tokens: number of tokens that the model ran to score other models' candidates.
+        forward_passes: number of forward passes, each over one or more tokens.
     """
 
     prompt_tokens: int = 0
@@ -81,21 +86,22 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The record of one round; the trace of an answer is the list of them.
+    """The record of one round. The rounds of an answer are its trace.
 
     Args:
-        index: 1 for the first round.
+        index: number of the round; the first one is 1.
         drafters: names of the models that drafted, in ensemble order. ``[D]``
-        candidates: what each drafted. ``[D]``
+        candidates: the candidate of each drafter. ``[D]``
         verifiers: names of the models that verified, in ensemble order. ``[V]``
-        scores: one number per (verifier, candidate), None where void. ``[V][D]``
-        weights: voting weight of each verifier, as used in this round's vote. ``[V]``
-        votes: vote of each candidate, None where no verifier could score it. ``[D]``
+        scores: one number per (verifier, candidate); None if the verifier could not score the
+            candidate. ``[V][D]``
+        weights: voting weight of each verifier in this round. ``[V]``
+        votes: vote of each candidate; None if no verifier could score it. ``[D]``
         winner: index of the winning candidate.
-        exited: names of the models that leave after this round.
-        recalled: names of the models that had left and were brought back for this round.
-        draft_seconds: wall seconds of the drafting.
-        verify_seconds: wall seconds of the verification.
+        exited: names of the models that left after this round.
+        recalled: names of the models that had left and came back for this round.
+        draft_seconds: duration of drafting, in seconds of wall time.
+        verify_seconds: duration of verification, in seconds of wall time.
     """
 
     index: int
@@ -118,20 +124,21 @@ class Round:
 
     @property
     def candidate(self) -> Candidate:
-        """The winning candidate, before any stop string or limit shortened it."""
+        """The winning candidate, before a stop string or a token limit cuts it."""
         return self.candidates[self.winner]
 
 
 @dataclass(frozen=True, slots=True)
 class CallDelta:
-    """A step of a tool call: its start, a piece of its arguments, or its end.
+    """One update of a tool call: its start, a piece of its arguments, or its end.
 
     Args:
-        index: 0 for the answer's first call.
-        id: the call's id, the same in all its steps.
-        name: the tool's name, at the start; None later.
-        arguments: a piece of the arguments' JSON text.
-        call: the whole call, at its end; None before. A call that is cut off never has one.
+        index: position of the call in the answer; the first call is 0.
+        id: id of the call, which is the same in all its updates.
+        name: name of the tool in the first update; None in later ones.
+        arguments: a piece of the JSON text of the arguments.
+        call: the complete call in the last update; None before. A call that is cut off has no
+            such update.
     """
 
     index: int
@@ -143,17 +150,20 @@ class CallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What a round emits; where a round ends one channel and begins another, a part of it.
+    """A piece of an answer, as :meth:`FusionEngine.stream` yields it.
+
+    A round emits one segment. It emits several if its text belongs to several channels or tool
+    calls.
 
     Args:
-        text: text to show now. It may be empty, and may open with a few characters of the
-            segment before, where these could have been the start of a stop string.
-        round: how the text came about; None where no round was needed: at the close, and where a
-            constraint left only one way to go on.
-        finish_reason: set on the last segment of an answer, and only there.
-        usage: set on the last segment of an answer, and only there.
-        channel: what the text is: said, thought, or the arguments of a call.
-        call: the step of a call; in the channel ``"tool_call"``, and only there.
+        text: text to show now. It may be empty. It may begin with characters of the segment
+            before that were held back because they could have been the start of a stop string.
+        round: the round that produced the text. None if the text needed no round: at the end of
+            the answer, or if a constraint allows only one continuation.
+        finish_reason: why the answer ended; set on the last segment only.
+        usage: usage of the whole answer; set on the last segment only.
+        channel: ``"text"``, ``"reasoning"`` or ``"tool_call"`` (JSON text of the arguments).
+        call: update of a tool call; set in the channel ``"tool_call"`` only.
     """
 
     text: str
@@ -165,22 +175,22 @@ class Segment:
 
     @property
     def author(self) -> str | None:
-        """Name of the model that wrote it; None for a closing segment."""
+        """Name of the model that wrote the text; None if the segment has no round."""
         return self.round.author if self.round else None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """What one base model did and spent for one answer.
+    """Contribution and cost of one base model in one answer.
 
     Args:
-        name: the model's name in the ensemble.
-        rounds: rounds in which it took part.
-        segments: rounds that its candidate won.
-        characters: characters of its winning candidates.
-        exited: the round after which it left, None if it stayed.
+        name: name of the model in the ensemble.
+        rounds: number of rounds in which the model took part.
+        segments: number of rounds that its candidate won.
+        characters: number of characters of its winning candidates.
+        exited: index of the round after which the model left; None if it stayed.
         cost: tokens and forward passes.
-        seconds: wall seconds of its own drafting, verifying and committing.
+        seconds: wall time in seconds of its drafting, verification and commits.
     """
 
     name: str
@@ -194,11 +204,14 @@ class ModelUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The answer as one model would have counted it, and what each base model spent.
+    """Token counts of an answer, its seed, and the usage of each base model.
 
-    ``prompt_tokens`` and ``completion_tokens`` are in the first base model's tokens, the latter of
-    what was emitted, without anything that a stop string cut off; ``seed`` is the one that was
-    used, so that the answer can be drawn again.
+    Args:
+        prompt_tokens: number of prompt tokens, in the first base model's tokenizer.
+        completion_tokens: number of tokens of the emitted text, in the first base model's
+            tokenizer. Text that a stop string cut off does not count.
+        seed: the random seed of the answer. The same request with this seed gives the same answer.
+        models: usage of each base model, in ensemble order.
     """
 
     prompt_tokens: int
@@ -215,9 +228,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A whole answer: what the segments say, joined, and all that led to it.
+    """A complete answer.
 
-    ``text`` is what was said, without thinking and calls.
+    Args:
+        text: text of the answer, without reasoning and tool calls.
+        finish_reason: why the answer ended.
+        usage: token counts and the usage of each base model.
+        segments: all segments of the answer, in order.
     """
 
     text: str
@@ -233,12 +250,12 @@ class Generation:
 
     @property
     def reasoning(self) -> str:
-        """What was thought before it was said."""
+        """The reasoning that the models wrote before the text."""
         return "".join(part.text for part in self.segments if part.channel == "reasoning")
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls that were made, in order; none that was cut off."""
+        """The complete tool calls of the answer, in order. Calls that were cut off are left out."""
         deltas = (segment.call for segment in self.segments)
         return tuple(delta.call for delta in deltas if delta and delta.call)
 
@@ -250,13 +267,15 @@ class Generation:
 
     @classmethod
     def of(cls, segments: Iterable[Segment]) -> Self:
-        """Drain a stream of segments into one generation.
+        """Collect a stream of segments into one generation.
 
         Raises:
-            InvalidOptionError: if the stream has no last segment (it was cut off).
+            InvalidOptionError: if the stream does not include the last segment of the answer.
         """
         kept = tuple(segments)
         if not kept or kept[-1].finish_reason is None or kept[-1].usage is None:
-            raise InvalidOptionError("the stream of segments has no end; drain it to its last one.")
+            raise InvalidOptionError(
+                "the stream does not include the answer's last segment; read it to its end."
+            )
         text = "".join(segment.text for segment in kept if segment.channel == "text")
         return cls(text, kept[-1].finish_reason, kept[-1].usage, kept)

@@ -204,7 +204,7 @@ def test_an_unknown_option_is_refused_by_name() -> None:
 def test_bad_sampling_is_refused() -> None:
     with pytest.raises(InvalidLimitError, match="temperature"):
         Request.of("x", temperature=-1)
-    with pytest.raises(InvalidOptionError, match="must be SamplingParams"):
+    with pytest.raises(InvalidOptionError, match="must be a SamplingParams"):
         Request.of("x", sampling={"temperature": 1})
 
 
@@ -254,6 +254,6 @@ def test_a_generation_is_shown_in_one_line() -> None:
     "segments",
     [[], [Segment("x", ROUND)], [Segment("x", finish_reason="stop")], [Segment("x", usage=USAGE)]],
 )
-def test_a_stream_without_an_end_is_no_generation(segments: list[Segment]) -> None:
-    with pytest.raises(InvalidOptionError, match="has no end"):
+def test_a_stream_without_its_end_is_refused(segments: list[Segment]) -> None:
+    with pytest.raises(InvalidOptionError, match=r"does not include the answer.s last segment"):
         Generation.of(segments)
