@@ -67,7 +67,7 @@ class Backend(Protocol):
 
     @property
     def device(self) -> str | None:
-        """Where the model runs (``"cpu"``, ``"cuda:0"``); None while it is not loaded."""
+        """The device that the model runs on (``"cpu"``, ``"cuda:0"``); None before loading."""
         ...
 
     @property

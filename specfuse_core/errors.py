@@ -79,14 +79,13 @@ class UnknownOptionError(ConfigError):
 class InvalidOptionError(ConfigError):
     """Raised if the value of an option has the wrong type or is out of range."""
 
-    #: Name of the option that the message begins with, and the rest of the message, if it was made
-    #: by :meth:`of`.
+    #: The option that the message begins with, and the rest of the message. Set by :meth:`of` only.
     option: str | None = None
     problem: str = ""
 
     @classmethod
     def of(cls, option: str, problem: str) -> Self:
-        """The error whose message is the name of the option followed by ``problem``."""
+        """Make an error whose message is the name of the option, followed by ``problem``."""
         error = cls(f"{option} {problem}")
         error.option, error.problem = option, problem
         return error

@@ -33,7 +33,7 @@ from specfuse_core.types import Candidate, FinishReason, Generation, Round, Segm
 
 __all__ = ["FusionEngine"]
 
-#: For a ``repr`` that fits a line: a long list of names loses its middle.
+#: Shortens a long list of names in the middle, so that a ``repr`` fits in a line.
 _brief = reprlib.Repr()
 _brief.maxstring = 36
 

@@ -72,7 +72,7 @@ class ScriptedBackend:
 
     @property
     def device(self) -> str | None:
-        """The CPU, once it is loaded."""
+        """``"cpu"`` after loading; None before."""
         return "cpu" if self.loads else None
 
     @property

@@ -30,7 +30,7 @@ __all__ = [
 Channel = Literal["text", "reasoning", "tool_call"]
 FinishReason = Literal["stop", "stop_sequence", "length", "context", "cancelled"]
 
-#: For a ``repr`` that fits a line: long text loses its middle.
+#: Shortens long text in the middle, so that a ``repr`` fits in a line.
 _brief = reprlib.Repr()
 _brief.maxstring = 40
 

@@ -1,6 +1,6 @@
-"""One round: draft, verify, score, vote, commit, exit (arXiv 2412.07380).
+"""The fusion algorithm: draft, verify, score, vote, commit and exit (arXiv 2412.07380).
 
-These modules only see texts and log-probabilities; models are behind ``backend``.
+These modules see texts and log-probabilities only. Base models are behind ``backend``.
 """
 
 __all__: list[str] = []

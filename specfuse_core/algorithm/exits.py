@@ -1,8 +1,8 @@
-"""Model exit: which base models leave an answer, and when they are missed. Pure functions.
+"""Model exit and recall: pure functions that decide which base models leave, and when they return.
 
-Source: SpecFuse (arXiv 2412.07380 v2), model exit, for the rest of an answer. The papers' text
-leaves the exact form open; ours is in the docstring of :func:`leaving`. Bringing back those that
-left (:func:`confidence`) is ours.
+Source: SpecFuse (arXiv 2412.07380 v2), model exit. The paper leaves the exact formula open; the
+formula used here is in the docstring of :func:`leaving`. Recall (:func:`confidence`) is not in the
+paper.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ __all__ = ["confidence", "leaving", "shares"]
 
 
 def shares(votes: Mapping[str, float | None]) -> dict[str, float]:
-    """q_i: each candidate's share of the round's votes; a candidate without a vote has none."""
+    """Return q_i, each candidate's share of the votes of a round. The shares sum to 1.
+
+    Args:
+        votes: vote of each candidate by its drafter's name; None counts as 0.
+    """
     total = math.fsum(vote for vote in votes.values() if vote is not None)
     if total <= 0:
         return {name: 1 / len(votes) for name in votes}
@@ -32,20 +36,20 @@ def leaving(
     threshold: float,
     min_models: int,
 ) -> list[str]:
-    """Names of the models that leave after round t, weakest first.
+    """Return the names of the models that leave after round t, weakest first.
 
-    p = softmax(Q / tau_t) with tau_t = tau_0 * sqrt(t) * H_t, where H_t is the entropy of q(t)
-    divided by log n. A model leaves when p_i < threshold / n; at least ``min_models`` stay. The
-    square root keeps early rounds from deciding, since the gaps between cumulative scores grow
-    with t; the entropy keeps equals together and lets a clear loser go sooner.
+    p = softmax(Q / tau_t), where tau_t = tau_0 * sqrt(t) * H_t and H_t is the entropy of q(t)
+    divided by log n. A model leaves if p_i < threshold / n. At least ``min_models`` stay. The gaps
+    between the Q_i grow with t, and the square root compensates for that. The entropy is close to
+    1 if all models are equally good, so that none leaves; it is smaller if one is clearly worse.
 
     Args:
         cumulative: Q_i, the sum of the shares q_i so far, per active model.
         current: q_i of this round, per active model.
-        round_index: t, from 1.
+        round_index: t; the first round is 1.
         temperature: tau_0.
         threshold: delta.
-        min_models: how many must stay.
+        min_models: number of models that must stay.
     """
     n = len(current)
     if n <= min_models:
@@ -55,16 +59,16 @@ def leaving(
     odds = {name: math.exp((cumulative[name] - top) / tau) for name in current}
     total = math.fsum(odds.values())
     weak = [name for name in current if odds[name] / total < threshold / n]
-    # By Q, not by p: far behind, several p are zero.
+    # Sorted by Q, because p underflows to 0 for models that are far behind.
     return sorted(weak, key=cumulative.__getitem__)[: n - min_models]
 
 
 def confidence(rows: Sequence[Mapping[Candidate, Verification]]) -> float:
-    """How sure the active models are of the candidate that they are surest of, 0 to 1.
+    """Return the confidence of the active models in their best candidate, from 0 to 1.
 
-    They are as sure of a candidate as of the token in it that they doubt most: the geometric mean
-    over the verifiers of its lowest probability. A model that does not know goes on as it always
-    does, but for the few tokens that carry what it does not know.
+    The confidence in a candidate is the geometric mean, over the verifiers, of the probability of
+    its least probable token. The minimum is used because a model that lacks some knowledge gives a
+    low probability only to the few tokens that depend on it.
 
     Args:
         rows: per verifier, its verification of each candidate.

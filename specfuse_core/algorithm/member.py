@@ -1,4 +1,7 @@
-"""A base model in one answer: its session, its weight, and what it has done so far."""
+"""The state of one base model in one answer: its session, its weight and its usage so far.
+
+This module only stores values; ``round`` updates them.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,20 @@ __all__ = ["Member"]
 
 @dataclass(slots=True)
 class Member:
-    """One base model's part in one answer.
+    """One base model that takes part in one answer.
 
     Args:
-        name: the model's name.
-        session: its view of the request.
-        drafts: whether it drafts.
-        verifies: whether it verifies.
-        weight: its voting weight; those of the active members sum to one.
-        quality: Q_i, the sum of its vote shares so far.
+        name: name of the model.
+        session: the model's session for the request.
+        drafts: whether the model drafts.
+        verifies: whether the model verifies.
+        weight: voting weight; the weights of the active members sum to 1.
+        quality: Q_i, the sum of the model's vote shares so far.
+        rounds: number of rounds in which the model took part.
+        segments: number of rounds that its candidate won.
+        characters: number of characters of its winning candidates.
+        exited: index of the round after which the model left; None if it is active.
+        seconds: wall time in seconds of its drafting, verification and commits.
     """
 
     name: str
@@ -36,7 +44,7 @@ class Member:
     seconds: float = 0.0
 
     def usage(self) -> ModelUsage:
-        """What the model did and spent so far."""
+        """Return the model's contribution and cost so far."""
         return ModelUsage(
             self.name,
             self.rounds,

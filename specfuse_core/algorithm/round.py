@@ -1,6 +1,6 @@
-"""One round: draft, verify, vote, commit; and who is still in the ensemble.
+"""Ensemble: plays the rounds of one answer, and keeps track of which base models are active.
 
-This module knows neither limits nor stop strings (see ``fusion``), and nothing of tokens.
+This module knows nothing of tokenizers, stop strings or the limits of an answer (see ``fusion``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Ballot:
-    """One round's candidates, and each verifier's verification of each."""
+    """The candidates of one round, and each verifier's verification of each candidate."""
 
     drafters: Sequence[Member]
     verifiers: Sequence[Member]
@@ -39,7 +39,13 @@ class _Ballot:
 
 
 class Ensemble:
-    """The members of one answer, and what they have learned of each other."""
+    """The base models of one answer, with their voting weights and exits.
+
+    Args:
+        members: the base models, in ensemble order.
+        config: options of the fusion algorithm.
+        executor: runs the models of a round in parallel; None runs them one after the other.
+    """
 
     def __init__(
         self, members: Sequence[Member], config: FusionConfig, executor: Executor | None = None
@@ -48,26 +54,30 @@ class Ensemble:
         self._config = config
         self._executor = executor
         self._round = 0
-        # The round after which all were last brought back.
-        self._gathered = 0
+        # The last round before the most recent recall.
+        self._recalled_after = 0
         self._scale_weights()
 
     @property
     def active(self) -> list[Member]:
-        """The members that have not left, in ensemble order."""
+        """The active members, in ensemble order."""
         return [member for member in self.members if member.exited is None]
 
     @property
     def room(self) -> int:
-        """Tokens that still fit the fullest active session."""
+        """Number of tokens that still fit every active session."""
         return min(member.session.room for member in self.active)
 
     def play(self, max_tokens: int, call_tokens: int | None = None) -> Round | None:
-        """One round, up to the commit; None if no candidate fits any verifier's context window.
+        """Play one round, except for the commit.
 
         Args:
-            max_tokens: what each drafter may decode, in its own tokens.
-            call_tokens: the same for a drafter that begins a tool call; None treats it alike.
+            max_tokens: maximum length of a draft, in the drafter's own tokens.
+            call_tokens: maximum length of a draft that begins a tool call; None for
+                ``max_tokens``.
+
+        Returns:
+            The round; None if no candidate fits the context window of any verifier.
 
         Raises:
             NoVerificationError: if no verifier could score any candidate.
@@ -76,25 +86,25 @@ class Ensemble:
         ballot = self._ballot(max_tokens, call_tokens)
         recalled = self._recall(ballot)
         if recalled:
-            # What was drafted and run already is not run again.
+            # The sessions do not run tokens again that they have run already.
             ballot = self._ballot(max_tokens, call_tokens)
         drafters, verifiers, candidates = ballot.drafters, ballot.verifiers, ballot.candidates
-        heard = self._heard(ballot)
-        if not any(found.logprobs for row in heard for found in row):
-            if not all(found.fits for row in heard for found in row):
+        counted = self._counted(ballot)
+        if not any(found.logprobs for row in counted for found in row):
+            if not all(found.fits for row in counted for found in row):
                 return None
-            # What was drafted has no token for any voter: nobody has anything more to say.
+            # No candidate adds a token for any verifier, so the answer has ended.
             candidates = [Candidate("", ends=True)] * len(drafters)
             ballot = replace(
                 ballot, candidates=candidates, rows=self._verify(verifiers, candidates)
             )
-            heard = self._heard(ballot)
+            counted = self._counted(ballot)
         scores = self._score(candidates, ballot.rows)
         self._learn(verifiers, drafters, scores)
         weights = tuple(member.weight for member in verifiers)
         votes = self._vote(verifiers, drafters, scores)
         if all(vote is None for vote in votes):
-            raise NoVerificationError(_why_void(verifiers, heard))
+            raise NoVerificationError(_reasons(verifiers, counted))
         best = winner(votes, [member.weight for member in drafters])
         for member in self.active:
             member.rounds += 1
@@ -116,8 +126,8 @@ class Ensemble:
         )
 
     def commit(self, segment: Candidate) -> None:
-        """Broadcast ``segment`` to every session that is still needed."""
-        # Who may be brought back hears what it misses; it is read when that happens.
+        """Append ``segment`` to every session that is still needed."""
+        # Models that may be recalled get the text too. They run it when they are recalled.
         hearers = self.active if self._config.exit_recall is None else self.members
         self._each(hearers, lambda member: member.session.commit(segment))
 
@@ -127,7 +137,7 @@ class Ensemble:
             member.session.close()
 
     def _ballot(self, max_tokens: int, call_tokens: int | None) -> _Ballot:
-        """What the active members draft, and what they give each other for it."""
+        """Let the active members draft and verify."""
         active = self.active
         drafters = [member for member in active if member.drafts]
         verifiers = [member for member in active if member.verifies]
@@ -144,7 +154,7 @@ class Ensemble:
         def draft(member: Member) -> Candidate:
             candidate = member.session.draft(max_tokens)
             if call_tokens and not candidate.ends and begins_call(candidate.text):
-                # It goes on from where it stopped: what it has drafted is not run again.
+                # The session continues its draft: it does not run the first tokens again.
                 candidate = member.session.draft(call_tokens)
             return candidate
 
@@ -157,8 +167,8 @@ class Ensemble:
         rows = self._each(verifiers, lambda member: member.session.verify(distinct))
         return [dict(zip(distinct, row, strict=True)) for row in rows]
 
-    def _heard(self, ballot: _Ballot) -> list[list[Verification]]:
-        """What counts of each verifier's row in the vote. ``[V][<= D]``"""
+    def _counted(self, ballot: _Ballot) -> list[list[Verification]]:
+        """Return the verifications that count in the vote, per verifier. ``[V][<= D]``"""
         own = self._self_vote(ballot.verifiers, ballot.drafters)
         drafted = list(zip(ballot.drafters, ballot.candidates, strict=True))
         return [
@@ -207,7 +217,7 @@ class Ensemble:
         )
 
     def _self_vote(self, verifiers: Sequence[Member], drafters: Sequence[Member]) -> bool:
-        # One voter that is also the only drafter has nobody else to vote for it.
+        # If the only drafter is the only verifier, no other model could vote.
         return self._config.self_vote or len(verifiers) == len(drafters) == 1
 
     def _exit(self, drafters: Sequence[Member], votes: Sequence[float | None]) -> tuple[str, ...]:
@@ -215,7 +225,7 @@ class Ensemble:
         for member in drafters:
             member.quality += current[member.name]
         config = self._config
-        rounds = self._round - self._gathered
+        rounds = self._round - self._recalled_after
         if not config.model_exit or rounds <= config.exit_warmup:
             return ()
         gone = leaving(
@@ -228,7 +238,7 @@ class Ensemble:
         )
         verifiers = [member.name for member in self.active if member.verifies]
         if gone and all(name in gone for name in verifiers):
-            # Somebody must go on judging: the strongest of those that verify.
+            # At least one verifier must stay: the strongest one.
             gone.remove([name for name in gone if name in verifiers][-1])
         for member in drafters:
             if member.name in gone:
@@ -240,7 +250,7 @@ class Ensemble:
         return tuple(gone)
 
     def _recall(self, ballot: _Ballot) -> tuple[str, ...]:
-        """Bring back all who left, if those who stayed doubt what they draft; their names."""
+        """Recall the models that left if the active ones lack confidence; return their names."""
         threshold = self._config.exit_recall
         gone = [
             member
@@ -249,7 +259,7 @@ class Ensemble:
         ]
         if threshold is None or not gone or confidence(ballot.rows) >= threshold:
             return ()
-        self._gathered = self._round - 1
+        self._recalled_after = self._round - 1
         for member in (*gone, *self.active):
             member.exited, member.quality = None, 0.0
         self._scale_weights()
@@ -261,7 +271,11 @@ class Ensemble:
             member.weight /= total
 
     def _each(self, members: Sequence[Member], work: Callable[[Member], T]) -> list[T]:
-        """``work`` for each member, in parallel if there is an executor; results in order."""
+        """Run ``work`` for each member, in parallel if there is an executor.
+
+        Returns:
+            The results, in the order of ``members``.
+        """
 
         def timed(member: Member) -> T:
             started = time.perf_counter()
@@ -273,22 +287,22 @@ class Ensemble:
         if self._executor is None or len(members) == 1:
             return [timed(member) for member in members]
         jobs = [self._executor.submit(timed, member) for member in members]
-        # All must have ended before an error goes up, since its handler closes the sessions.
+        # Wait for all jobs before raising an error, because its handler closes the sessions.
         wait(jobs)
         return [job.result() for job in jobs]
 
 
-def _why_void(verifiers: Sequence[Member], heard: Sequence[Sequence[Verification]]) -> str:
-    """What kept each verifier from voting, and what to do."""
+def _reasons(verifiers: Sequence[Member], counted: Sequence[Sequence[Verification]]) -> str:
+    """Return the message of NoVerificationError, with the reason of each verifier."""
     causes = []
-    for member, row in zip(verifiers, heard, strict=True):
+    for member, row in zip(verifiers, counted, strict=True):
         if any(found.logprobs for found in row):
             causes.append(f"{member.name!r} gave NaN or infinite values")
         if not all(found.fits for found in row):
-            causes.append(f"the context window of {member.name!r} is too small for them")
+            causes.append(f"the context window of {member.name!r} is too small")
         if any(found.fits and not found.logprobs for found in row):
-            causes.append(f"the tokenizer of {member.name!r} drops their text")
+            causes.append(f"the tokenizer of {member.name!r} drops the text")
     return (
-        f"no verifier could score any candidate: {'; '.join(causes)}. Check the dtype of a model "
-        "whose values are broken, or leave it out."
+        f"no verifier could score any candidate: {'; '.join(causes)}. If a model gives NaN or "
+        "infinite values, load it with another dtype or leave it out."
     )

@@ -1,8 +1,9 @@
-"""Verification -> score: pure functions.
+"""Converts verifications to scores, with pure functions.
 
-Sources: SpecFuse (arXiv 2412.07380 v1/v2), section on verification, for ``prob``; SpecEM (v3) for
-``logit``, with a softmax where the authors' code divides by the sum, which turns the ranking
-round when logits are negative.
+Sources: SpecFuse (arXiv 2412.07380 v1 and v2), verification, for ``prob``; SpecEM (v3),
+verification, for ``logit``. For ``logit`` the authors' code divides by the sum of the scores, which
+inverts the ranking if logits are negative; this module uses a softmax instead. ``logprob`` is
+``logit`` with log-probabilities.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ __all__ = ["score_row"]
 
 
 def score_row(row: Sequence[Verification], mode: ScoreMode) -> list[float | None]:
-    """One verifier's scores of all candidates.
+    """Return one verifier's scores of all candidates.
 
     Args:
         row: the verifier's verifications. ``[C]``
-        mode: ``prob``: mean token probability, as it is; ``logit``, ``logprob``: mean raw logit
-            or mean log-probability, then a softmax over the candidates.
+        mode: ``prob`` is the mean token probability. ``logit`` and ``logprob`` are the mean raw
+            logit and the mean log-probability, followed by a softmax over the candidates.
 
     Returns:
-        One score per candidate, None where the verification is void. ``[C]``
+        One score per candidate; None if its verification has no value, a NaN or an infinite
+        value. ``[C]``
     """
     means = [_mean(verification, mode) for verification in row]
     return means if mode == "prob" else _softmax(means)
@@ -33,7 +35,7 @@ def score_row(row: Sequence[Verification], mode: ScoreMode) -> list[float | None
 
 def _mean(verification: Verification, mode: ScoreMode) -> float | None:
     values = verification.logits if mode == "logit" else verification.logprobs
-    # A NaN or an infinite value makes the verification void; so does having no token at all.
+    # A verification with a NaN or an infinite value, or without any value, has no score.
     if not values or not all(math.isfinite(value) for value in values):
         return None
     if mode == "prob":

@@ -1,7 +1,8 @@
-"""Score matrix and weights -> winner; the online feedback of the weights: pure functions.
+"""Voting and online feedback: pure functions on the score matrix and the voting weights.
 
-Source: SpecEM (arXiv 2412.07380 v3), voting and online feedback. ``scores[v][d]`` is verifier
-``v``'s score of drafter ``d``'s candidate, None where void. ``[V][D]``
+Source: SpecEM (arXiv 2412.07380 v3), voting and online feedback. In the score matrix,
+``scores[v][d]`` is verifier ``v``'s score of drafter ``d``'s candidate; it is None if the verifier
+could not score the candidate. ``[V][D]``
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ def vote(
     *,
     self_vote: bool = True,
 ) -> list[float | None]:
-    """The vote of each candidate, F_c = sum_v w_v * s[v, c], over the verifiers that scored it.
+    """Return the vote of each candidate, F_c = sum_v w_v * s[v, c].
 
-    The weights of those verifiers are scaled to sum to one, so that a void verification neither
-    helps nor hurts the candidate.
+    The sum is over the verifiers that scored the candidate. Their weights are scaled to sum to 1,
+    so that a missing score neither raises nor lowers the vote.
 
     Args:
         scores: one number per (verifier, candidate). ``[V][D]``
         weights: voting weight of each verifier. ``[V]``
-        verifiers: their names. ``[V]``
-        drafters: names of the candidates' authors. ``[D]``
-        self_vote: False leaves out each model's score of its own candidate.
+        verifiers: names of the verifiers. ``[V]``
+        drafters: names of the drafters of the candidates. ``[D]``
+        self_vote: whether a model's score of its own candidate counts.
 
     Returns:
-        One vote per candidate, None where no verifier scored it. ``[D]``
+        One vote per candidate; None if no verifier scored it. ``[D]``
     """
     votes: list[float | None] = []
     for d, drafter in enumerate(drafters):
@@ -52,11 +53,11 @@ def vote(
 
 
 def winner(votes: Sequence[float | None], weights: Sequence[float]) -> int:
-    """Index of the largest vote; ties go to the larger weight, then to the earlier model.
+    """Return the index of the largest vote. Ties go to the larger weight, then the earlier model.
 
     Args:
-        votes: one vote per candidate, None where it cannot win. ``[D]``
-        weights: voting weight of each candidate's author. ``[D]``
+        votes: one vote per candidate; None if it cannot win. ``[D]``
+        weights: voting weight of each candidate's drafter. ``[D]``
 
     Raises:
         NoVerificationError: if no candidate has a vote.
@@ -76,20 +77,21 @@ def feedback(
     learning_rate: float,
     round_index: int,
 ) -> dict[str, float]:
-    """The voting weights after this round's feedback: w_i * exp(eta_t * r_i), renormalised.
+    """Return the voting weights after the online feedback of round t.
 
-    wins_i counts, over the other verifiers j and the other drafters k, how often s[j,i] >= s[j,k]
-    (at least 1); r_i = wins_i / (number of such pairs), which is (n-1)^2 where all models draft
-    and verify; eta_t = learning_rate * sqrt(1/n) / t. A model that does not draft has no r_i and
-    keeps its weight up to the renormalisation.
+    w_i becomes w_i * exp(eta_t * r_i), and the weights are scaled to sum to 1. wins_i is the
+    number of pairs of another verifier j and another drafter k with s[j,i] >= s[j,k], but at least
+    1. r_i is wins_i divided by the number of such pairs, which is (n-1)^2 if all models draft and
+    verify. eta_t = learning_rate * sqrt(1/n) / t. A model that does not draft has no r_i; only the
+    scaling changes its weight.
 
     Args:
         scores: one number per (verifier, candidate). ``[V][D]``
-        weights: the current weight of each active model, by name.
-        verifiers: names of the rows. ``[V]``
-        drafters: names of the columns. ``[D]``
+        weights: current voting weight of each active model, by name.
+        verifiers: names of the verifiers. ``[V]``
+        drafters: names of the drafters. ``[D]``
         learning_rate: eta_0.
-        round_index: t, from 1.
+        round_index: t; the first round is 1.
     """
     eta = learning_rate * math.sqrt(1 / len(weights)) / round_index
     updated = dict(weights)

@@ -1,6 +1,6 @@
-"""What an answer is while it grows: its limits, its channels and what is shown of it.
+"""The state of an answer while it is generated: its limits, its channels and its visible text.
 
-Voting belongs in ``algorithm/``, and the rules of a constraint in ``grammar/``.
+Voting belongs in ``algorithm/``. The rules of a constraint belong in ``grammar/``.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""A stream of segments for an event loop: a thread drafts each segment when it is asked for.
+"""Turns a stream of segments into an async one: each segment is generated in a thread.
 
 This module knows nothing of engines; it only calls ``next`` on an open stream.
 """
@@ -15,17 +15,20 @@ __all__ = ["pulled"]
 
 
 async def pulled(segments: Generator[Segment, None, None]) -> AsyncGenerator[Segment, None]:
-    """A stream that is open already, one thread job per segment, each when it is asked for.
+    """Yield the segments of an open stream. Each is generated in a thread when it is requested.
 
-    A consumer that is cancelled, or that closes the iterator, closes ``segments``: at once, or when
-    the round that runs is over.
+    If the consumer is cancelled or closes the iterator, ``segments`` is closed: at once, or after
+    the current round if one is running.
+
+    Args:
+        segments: an open stream of segments.
     """
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     job: asyncio.Future[Segment | None] | None = None
     try:
         while True:
-            # A future, not a task: a loop that shuts down cancels all tasks, and would then
-            # call the round ended while its thread still runs.
+            # A future, not a task: an event loop that shuts down cancels all tasks, and the round
+            # would then seem to have ended while its thread still runs.
             job = loop.run_in_executor(None, lambda: context.run(next, segments, None))
             segment = await asyncio.shield(job)
             if segment is None:
@@ -35,5 +38,5 @@ async def pulled(segments: Generator[Segment, None, None]) -> AsyncGenerator[Seg
         if job is None or job.done():
             segments.close()
         else:
-            # A running generator cannot be closed: its round ends first.
+            # A running generator cannot be closed, so close it after its round.
             job.add_done_callback(lambda _: segments.close())

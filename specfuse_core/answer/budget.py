@@ -1,7 +1,7 @@
-"""How much text an answer may still have, in the tokens of one base model.
+"""The token budget of an answer, counted with the tokenizer of one base model.
 
-This module counts, and closes what a constraint has opened before the tokens run out; it knows
-nothing of rounds.
+If an answer has a constraint, the budget closes it (for example open JSON brackets) before the
+tokens run out. This module knows nothing of rounds.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from specfuse_core.request import Request
 
 __all__ = ["Budget"]
 
-#: Places in a segment that are tried for closing an answer after them.
+#: Number of positions in a segment at which closing the answer is tried.
 _CUTS = 24
 
 
 class Budget:
-    """What is left of ``max_new_tokens``.
+    """The part of ``max_new_tokens`` that an answer has not used yet.
 
     Args:
-        count: how many tokens a text has for the model whose tokens count.
-        request: gives the limit, and the turn that the answer goes on from.
-        follower: the answer's way through its grammar, if it has one; it goes on with ``take``.
+        count: counts the tokens of a text.
+        request: the request, with the limit and the message that the answer continues.
+        follower: the position in the grammar, if the answer has one; ``take`` advances it.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Budget:
     ) -> None:
         final = request.messages[-1]
         self._count = count
-        # An answer that goes on from a final assistant turn is counted from its end.
+        # If the answer continues a final assistant message, only the new text counts.
         self._text = final.content if final.role == "assistant" else ""
         self._start = len(self._text)
         self._before = count(self._text) if self._text else 0
@@ -42,28 +42,32 @@ class Budget:
 
     @property
     def text(self) -> str:
-        """What was written of the answer."""
+        """Text of the answer so far."""
         return self._text[self._start :]
 
     @property
     def left(self) -> int:
-        """Tokens that the answer may still have."""
-        # Where this tokenizer drops text (white space, say), a model that writes nothing else
-        # would never stop: no answer needs more segments than it may have tokens.
+        """Number of tokens that the answer may still have."""
+        # A tokenizer may drop text, such as white space. A model that writes only such text would
+        # never stop, so the number of segments is limited by the number of tokens too.
         return self._limit - self.spent if self._segments <= self._limit else 0
 
     def take(self, text: str) -> str:
-        """The longest start of ``text`` that fits; it is spent.
+        """Cut ``text`` to the part that fits the budget, and spend its tokens.
 
-        Under a grammar that start is followed by what closes the answer, if ``text`` would leave
-        too little room for that. If no room was left in the first place, the answer is just cut.
+        With a grammar, the text is cut earlier and followed by text that closes the answer if
+        ``text`` would leave too few tokens for closing it later. If there were too few tokens even
+        before ``text``, the answer is cut without being closed.
+
+        Returns:
+            The text to emit.
         """
         self._segments += 1
         fits = self._closed(text) if self._follower else text
         if fits == text and self._measure(text) > self._limit:
             fits = self._cut(text)
         if fits != text:
-            # Nothing more will fit, whatever the count of the cut text is.
+            # Nothing more fits, even if the cut text has fewer tokens than the limit.
             self.spent = self._limit
         if self._follower:
             self._follower.push(fits)
@@ -72,19 +76,19 @@ class Budget:
         return fits
 
     def keep(self, length: int) -> None:
-        """Cut the answer back to its first ``length`` characters, as a stop string does."""
+        """Cut the answer back to its first ``length`` characters, where a stop string begins."""
         self._text = self._text[: self._start + length]
         self.spent = min(max(self._measure(""), 0), self._limit)
 
     def _closed(self, text: str) -> str:
-        """``text``, or the longest start of it that leaves room for a close, and the close."""
+        """Return ``text``, or its longest part after which closing fits, and the closing text."""
         assert self._follower is not None
         closed = self._fits_closed(text)
         if closed is not None:
-            # With no token left there is no other time to close it.
+            # If ``text`` uses the last token, the answer must be closed now.
             return text if self._measure(text) < self._limit else closed
         if self._fits_closed("") is None:
-            return text  # there is no room for a close anyway
+            return text  # closing does not fit anywhere
         stride = max(1, len(text) // _CUTS)
         for end in range(len(text) - len(text) % stride, -1, -stride):
             closed = self._fits_closed(text[:end])
@@ -93,11 +97,11 @@ class Budget:
         return text
 
     def _fits_closed(self, text: str) -> str | None:
-        """``text`` and what closes the answer after it; None if that does not fit."""
+        """Return ``text`` followed by text that closes the answer; None if that does not fit."""
         assert self._follower is not None
         after = self._follower.copy()
         after.push(text)
-        # The search for the shortest takes long: only where another is too long.
+        # Searching for the shortest closing text is slow, so try a quick one first.
         for shortest in (False, True):
             closed = text + (after.closing(shortest=shortest) or "")
             if self._measure(closed) <= self._limit:
@@ -112,7 +116,7 @@ class Budget:
                 low = middle
             else:
                 high = middle - 1
-        # A count may fall by a token as text grows; the cut found is valid all the same.
+        # The count may fall by a token when text is added. The cut is valid even then.
         return text[:low]
 
     def _measure(self, text: str) -> int:

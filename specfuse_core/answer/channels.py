@@ -1,7 +1,8 @@
-"""An answer's text, parted into what is said, what is thought and what is called.
+"""Splits the text of an answer into channels: text, reasoning and tool calls.
 
-Pure functions on text that comes in pieces; how it is cut into pieces changes nothing but the
-pieces. What might be the beginning of a mark is held back until it is known.
+The text arrives in pieces of any length; where it is split does not change the result. Text that
+may be the beginning of a marker is held back until more text arrives. This module knows nothing of
+models or rounds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from specfuse_core.types import CallDelta, Channel
 
 __all__ = ["THINKING", "Channels", "Piece"]
 
-#: The marks around a model's thinking, where they are plain text: opening, closing.
+#: Markers around a model's reasoning that are plain text: (opening, closing).
 THINKING = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -34,7 +35,13 @@ _HEAD = re.compile(r'\s*\{"name": ("(?:[^"\\]|\\.)*"), "arguments": ')
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of one channel."""
+    """A piece of text of one channel.
+
+    Args:
+        channel: the channel.
+        text: the text; it may be empty in the channel ``"tool_call"``.
+        call: update of a tool call, in the channel ``"tool_call"``.
+    """
 
     channel: Channel
     text: str
@@ -42,11 +49,11 @@ class Piece:
 
 
 class Channels:
-    """Parts one answer.
+    """Splits the text of one answer into channels.
 
     Args:
-        calls: whether what looks like a call is one.
-        thinks: whether what looks like thinking, at the answer's beginning, is.
+        calls: whether to recognize tool calls.
+        thinks: whether to recognize reasoning at the beginning of the answer.
     """
 
     def __init__(self, *, calls: bool, thinks: bool = True) -> None:
@@ -54,7 +61,7 @@ class Channels:
         self._state = "start" if thinks else "text"
         self._held = ""
         self._closing = ""
-        self._bare = False  # white space is dropped until something else comes
+        self._bare = False  # whether to drop white space before the next text
         self._count = 0
         self._call = ToolCall("", {})
         self._arguments = ""
@@ -62,22 +69,25 @@ class Channels:
 
     @property
     def in_call(self) -> bool:
-        """Whether the text so far ends within a call."""
+        """Whether the text so far ends inside a tool call."""
         return self._state in ("head", "in_arguments", "tail")
 
     def feed(self, text: str) -> list[Piece]:
-        """What ``text`` adds to the channels."""
+        """Append ``text`` to the answer and return the new pieces."""
         self._held += text
         pieces: list[Piece] = []
         before = None
-        # Each step takes something off what is held, or changes the state, or neither.
+        # Repeat until a step neither takes held text nor changes the state.
         while before != (self._state, self._held):
             before = (self._state, self._held)
             pieces += getattr(self, f"_{self._state}")()
         return pieces
 
     def flush(self) -> list[Piece]:
-        """What is still held, when the answer ends; a call that has no end is dropped."""
+        """Return the text that is still held back at the end of the answer.
+
+        An incomplete tool call is dropped.
+        """
         held, self._held = self._held, ""
         if not held or self.in_call:
             return []
@@ -156,7 +166,7 @@ class Channels:
 
 
 def _tail(text: str, mark: str) -> int:
-    """Length of the tail that may be white space before ``mark``, and the mark's beginning."""
+    """Return the length of the tail of ``text`` that may begin ``mark``, with space before it."""
     begun = overlap(text, mark)
     rest = text[: len(text) - begun]
     return begun + len(rest) - len(rest.rstrip())
@@ -171,7 +181,7 @@ class _Object:
         self.closed = False
 
     def feed(self, text: str) -> int:
-        """How many characters of ``text`` belong to the object."""
+        """Return how many characters of ``text`` belong to the object."""
         for index, character in enumerate(text):
             if self.closed:
                 return index

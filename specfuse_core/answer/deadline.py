@@ -1,6 +1,6 @@
-"""A time limit for one answer, as the engine's cancel event.
+"""A time limit for one answer, in the form of the engine's cancel event.
 
-This module knows nothing of engines: it only tells when the time is over.
+This module knows nothing of engines.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ __all__ = ["Deadline"]
 
 
 class Deadline(threading.Event):
-    """An event that sets itself. Time runs from the first look at it.
+    """An event that sets itself after a time limit.
 
-    The engine looks before every round, so that the time to load the weights does not count, and
-    an answer stops within a round of its limit.
+    The time starts at the first call of :meth:`is_set`. The engine makes that call before every
+    round, so that loading the models does not count, and an answer stops at the first round that
+    begins after the limit.
 
     Args:
-        seconds: None is no limit.
+        seconds: the time limit in seconds; None for no limit.
 
     Raises:
-        InvalidOptionError: for a limit that is not a positive number.
+        InvalidOptionError: if the limit is not a positive number.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -39,7 +40,7 @@ class Deadline(threading.Event):
         self._over = False
 
     def is_set(self) -> bool:
-        """Whether the answer is to stop."""
+        """Whether the answer must stop, because it was cancelled or the time is over."""
         now = time.monotonic()
         if self._begun is None:
             self._begun = now
@@ -49,13 +50,13 @@ class Deadline(threading.Event):
         return super().is_set()
 
     def check(self) -> None:
-        """For the end of an answer that was cancelled.
+        """Raise an error if the time limit stopped the answer.
 
         Raises:
-            AnswerTimeoutError: if that was because the time was over.
+            AnswerTimeoutError: if the time was over before the answer ended.
         """
         if self._over:
             raise AnswerTimeoutError(
-                f"the answer took longer than timeout={self._seconds:g} seconds; allow more time, "
-                "or fewer max_tokens."
+                f"the answer took longer than timeout={self._seconds:g} seconds; increase timeout "
+                "or reduce max_tokens."
             )

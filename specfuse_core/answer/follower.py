@@ -1,6 +1,7 @@
-"""Where an answer stands in its grammar, as text: what is forced, whether it may end, how to close.
+"""Follower: tracks the position of an answer in its grammar.
 
-The masks over tokens are the backends' (``hf.guide``); this module sees bytes and needs no torch.
+It tells which text the grammar forces next, whether the answer may end, and how to close it. This
+module sees text and bytes, but no tokens: masks over tokens belong to the backends (``hf.guide``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from specfuse_core.request import Request
 
 __all__ = ["Follower", "follow"]
 
-#: Bytes of forced text after which there is no hope for an end.
+#: A grammar that forces more bytes than this is treated as one that has no end.
 _ENDLESS = 100_000
 
 
@@ -29,19 +30,19 @@ def _bytes_vocabulary() -> LLTokenizer:
 
 @lru_cache(64)
 def _compiled(grammar: str) -> Any:
-    """A matcher at the beginning; it is copied, never moved.
+    """Return a matcher at the beginning of the grammar. Callers must copy it before use.
 
     Raises:
-        InvalidConstraintError: for a grammar that cannot be followed, or that admits nothing.
+        InvalidConstraintError: if the grammar is invalid, not supported, or allows no text.
     """
     matcher = matcher_of(_bytes_vocabulary(), grammar)
     if not _may_reach_an_end(matcher):
-        raise InvalidConstraintError("the constraint admits no text at all; loosen it.")
+        raise InvalidConstraintError("the constraint allows no text at all; relax it.")
     return matcher
 
 
 def _may_reach_an_end(start: Any) -> bool:
-    """False if all that can follow is forced, and leads nowhere, or on and on."""
+    """Return False if the grammar forces text that reaches no end."""
     matcher, length = start.deep_copy(), 0
     while not matcher.is_accepting():
         forced = matcher.compute_ff_bytes()
@@ -55,11 +56,14 @@ def _may_reach_an_end(start: Any) -> bool:
 
 
 def follow(request: Request) -> Follower | None:
-    """The beginning of the way through what ``request`` asks for; None if all is allowed.
+    """Return a follower for the constraint and the tools of a request.
+
+    Returns:
+        A follower at the beginning of the grammar; None if the answer is unconstrained.
 
     Raises:
-        InvalidConstraintError: for a constraint that cannot be followed, or that admits nothing.
-        InvalidToolError: for such parameters of a tool.
+        InvalidConstraintError: if the constraint is invalid, not supported, or allows no text.
+        InvalidToolError: if the same holds for the parameters of a tool.
     """
     grammar = request.grammar
     if grammar is None:
@@ -71,27 +75,27 @@ def follow(request: Request) -> Follower | None:
             try:
                 Follower(grammar_of(JsonSchema(tool.schema)) or "")
             except InvalidConstraintError as error:
-                raise InvalidToolError(f"the tool {tool.name!r}: its parameters: {error}") from None
+                raise InvalidToolError(f"parameters of the tool {tool.name!r}: {error}") from None
         raise
 
 
 class Follower:
-    """One answer's way through its grammar.
+    """The position of one answer in its grammar.
 
     Args:
-        grammar: in llguidance's dialect of Lark (see ``constraints.grammar_of``).
+        grammar: a grammar in llguidance's dialect of Lark (see ``constraints.grammar_of``).
 
     Raises:
-        InvalidConstraintError: for a grammar that cannot be followed, or that admits nothing.
+        InvalidConstraintError: if the grammar is invalid, not supported, or allows no text.
     """
 
     def __init__(self, grammar: str) -> None:
         self._matcher = _compiled(grammar).deep_copy()
-        # A way to an end that was hard to find, and may do for a while.
+        # A closing text that was slow to find. It may stay valid for some time.
         self._closing: str | None = None
 
     def copy(self) -> Self:
-        """A follower at the same place, which moves on its own."""
+        """Return an independent follower at the same position."""
         copy = object.__new__(type(self))
         copy._matcher = self._matcher.deep_copy()
         copy._closing = self._closing
@@ -104,33 +108,33 @@ class Follower:
 
     @property
     def done(self) -> bool:
-        """Whether it does, and nothing may follow."""
+        """Whether the text so far satisfies the grammar and no text may follow."""
         return bool(
             self._matcher.is_stopped() or (self.may_end and not allowed_bytes(self._matcher))
         )
 
     @property
     def forced(self) -> str:
-        """The only text that can follow, as far as there is only one."""
+        """The text that the grammar forces next; empty if there is a choice."""
         return _whole(self._matcher.compute_ff_bytes())
 
     def legal(self, text: str) -> int:
-        """How many characters of ``text`` can follow."""
+        """Return how many characters at the start of ``text`` the grammar allows next."""
         raw = text.encode()
         return len(_whole(raw[: self._matcher.validate_tokens([*raw])]))
 
     def push(self, text: str) -> None:
-        """Go on by ``text``, which must be legal."""
+        """Advance by ``text``, which the grammar must allow."""
         self._matcher.consume_tokens([*text.encode()])
 
     def closing(self, *, shortest: bool = False) -> str | None:
-        """A short text after which the grammar is satisfied; None if none is found.
+        """Return a short text after which the grammar is satisfied; None if none is found.
 
-        By default what closes whatever can be closed as soon as it can: found at once, and mostly
-        the shortest.
+        By default, everything that is open is closed as early as possible. That is fast, and the
+        result is usually the shortest text.
 
         Args:
-            shortest: search for the shortest, as far as a bounded search goes.
+            shortest: whether to search for the shortest text as well. The search is bounded.
         """
         near = quick_close(self._matcher)
         if near is None:
@@ -148,5 +152,5 @@ class Follower:
 
 
 def _whole(raw: bytes) -> str:
-    """The complete characters of ``raw``."""
+    """Decode the complete characters of ``raw``."""
     return raw.decode(errors="ignore")

@@ -1,6 +1,7 @@
-"""What is shown of an answer's text: its channels, without what a stop string cuts off.
+"""Outlet: turns the text of an answer into the segments that the caller sees.
 
-This module knows nothing of rounds but that they come with their text.
+It splits the text into channels and cuts it at stop strings. It passes rounds on, but does not
+look into them.
 """
 
 from __future__ import annotations
@@ -17,32 +18,36 @@ __all__ = ["Outlet", "joined"]
 
 
 class Outlet:
-    """One answer on its way to the caller."""
+    """The visible text of one answer.
+
+    Args:
+        request: the request, with the stop strings and the tools.
+    """
 
     def __init__(self, request: Request) -> None:
         final = request.messages[-1]
-        # What goes on from a turn that has begun does not begin with thinking.
+        # An answer that continues an assistant message does not begin with reasoning.
         begun = final.role == "assistant" and bool(final.content)
         self._channels = Channels(calls=request.calls, thinks=not begun)
         self._stops = StopBuffer(request.stop)
         self._fed = 0
         self._said = 0
         self._shown = 0
-        #: Whether a stop string was found: nothing more will be shown.
+        #: Whether a stop string was found. No text after it is shown.
         self.stopped = False
 
     @property
     def written(self) -> int:
-        """Characters of the text that was fed, without what a stop string cut off."""
+        """Number of characters that were fed, without those that a stop string cut off."""
         return self._fed - (self._said - self._shown)
 
     def feed(self, text: str, played: Round | None = None) -> list[Segment]:
-        """What to show of ``text`` now."""
+        """Append ``text`` to the answer and return the segments to show now."""
         self._fed += len(text)
         return self._segments(self._channels.feed(text), played)
 
     def flush(self, played: Round | None = None) -> list[Segment]:
-        """What is still held back, when the answer ends."""
+        """Return the segments that are still held back at the end of the answer."""
         segments = self._segments(self._channels.flush(), played)
         held = "" if self.stopped else self._stops.flush()
         self._shown += len(held)
@@ -64,7 +69,7 @@ class Outlet:
 
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:
-    """The segments, with neighbours that say something in one round made one."""
+    """Merge neighbouring text segments of the same round."""
     kept: list[Segment] = []
     for segment in segments:
         last = kept[-1] if kept else None

@@ -1,6 +1,6 @@
-"""What an answer may look like: constraints, tools, calls, and where a segment may end.
+"""The form of an answer: constraints, tools, tool calls, and where a segment may end.
 
-These modules only see text and grammars; they know no model and no round.
+These modules see text and grammars only. They know nothing of models or rounds.
 """
 
 __all__: list[str] = []

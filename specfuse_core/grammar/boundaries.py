@@ -1,6 +1,6 @@
-"""Where a segment may end, and what must be held back: pure functions on text.
+"""Decides where a segment may end, and finds stop strings.
 
-This module knows nothing of tokens; it sees only characters.
+This module sees characters only. It knows nothing of tokens.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 __all__ = ["StopBuffer", "complete_characters", "complete_words", "overlap"]
 
 REPLACEMENT = "\ufffd"
-# Marks inside a word: a segment that ends with one is still within it ("don'", "half-", "snake_").
+# Characters that join parts of a word, so that a word cannot end after one ("don'", "half-").
 _JOINERS = frozenset("'\u2019-_\u2010\u2011")
 
 
 def complete_characters(text: str) -> str:
-    """``text`` without a trailing character whose bytes have not all been drafted yet.
+    """Remove a trailing character of ``text`` whose bytes have not all been drafted yet.
 
     Byte-level tokenizers decode such a character to U+FFFD.
     """
@@ -24,23 +24,29 @@ def complete_characters(text: str) -> str:
 
 
 def complete_words(text: str) -> str:
-    """``text`` cut back to the end of its last complete word; all of it if that leaves nothing.
+    """Cut ``text`` back to the end of its last complete word.
 
-    A word is complete when white space or punctuation follows it; characters of scripts written
-    without spaces are complete by themselves. Spaces after it go to the next segment, where most
-    tokenizers want them; line breaks stay, since many have tokens such as a full stop with a line
-    break: a model that wants to go on in a new line could not, after the full stop alone.
+    A word is complete if white space or punctuation follows it. In scripts that are written without
+    spaces, each character is complete. Spaces after the word are cut, because most tokenizers join
+    them to the next word. Line breaks after the word stay, because many tokenizers join them to the
+    punctuation before: after a full stop alone, a model could hardly begin a new line.
+
+    Args:
+        text: the drafted text.
+
+    Returns:
+        The shortened text, or all of ``text`` if it contains no complete word.
     """
     for end in range(len(text), 0, -1):
         if _ends_word(text, end):
             breaks = len(text[end:]) - len(text[end:].lstrip("\r\n"))
-            # Unless a stray mark follows, which would belong to the last of them.
+            # A combining mark after the line breaks would belong to the last one.
             return text[: end + breaks] if not _mark(text[end + breaks :][:1]) else text[:end]
     return text
 
 
 def _ends_word(text: str, end: int) -> bool:
-    # A combining mark belongs to the character that it follows, whatever that is.
+    # A combining mark belongs to the character before it.
     last = next((c for c in reversed(text[:end]) if not _mark(c)), text[0])
     if last.isspace():
         return False
@@ -78,11 +84,14 @@ def _spaceless(character: str) -> bool:
 
 
 class StopBuffer:
-    """Passes text on, but holds back a tail that could be the start of a stop string.
+    """Passes text on until a stop string, and holds back a tail that may begin a stop string.
 
-    A stop string may span any number of segments. Where several are found, the one that ends
-    first counts (of equal ends, the one that starts first), so that the way in which the text is
-    cut into segments changes nothing.
+    A stop string may span any number of segments. If several are found, the one that ends first
+    counts, and of those the one that starts first. The result therefore does not depend on where
+    the text is split into segments.
+
+    Args:
+        stop: the stop strings.
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
@@ -90,7 +99,7 @@ class StopBuffer:
         self._held = ""
 
     def feed(self, text: str) -> tuple[str, bool]:
-        """Take ``text``; return what may be emitted now, and whether a stop string was found."""
+        """Append ``text``; return the text to emit now, and whether a stop string was found."""
         text = self._held + text
         starts = [(text.find(stop), stop) for stop in self._stop]
         found = [(start + len(stop), start) for start, stop in starts if start >= 0]
@@ -103,13 +112,13 @@ class StopBuffer:
         return text[:cut], False
 
     def flush(self) -> str:
-        """What is still held, when the answer ends without a stop string."""
+        """Return the text that is still held back at the end of the answer."""
         held, self._held = self._held, ""
         return held
 
 
 def overlap(text: str, stop: str) -> int:
-    """Length of the longest tail of ``text`` that is a proper start of ``stop``."""
+    """Return the length of the longest tail of ``text`` that is a proper prefix of ``stop``."""
     for size in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:size]):
             return size

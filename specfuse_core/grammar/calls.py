@@ -1,7 +1,7 @@
-"""Where a tool call begins and ends in an answer, in the one form of all models (DESIGN 6).
+"""Finds the beginning and the end of tool calls in an answer, in the common format of all models.
 
-A call is one segment: were it voted on in parts, one model's name could be joined to another
-model's arguments. Pure functions on text.
+A tool call is one segment. If models voted on parts of it, one model's tool name could be combined
+with another model's arguments. These are pure functions on text; tools are in ``tools``.
 """
 
 from __future__ import annotations
@@ -25,31 +25,39 @@ CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
 
 
 def write_call(name: str, arguments: Mapping[str, Any]) -> str:
-    """A call as every base model writes it."""
+    """Return a tool call in the common format.
+
+    Args:
+        name: name of the tool.
+        arguments: the arguments; they must be JSON values.
+    """
     body = json.dumps({"name": name, "arguments": dict(arguments)}, ensure_ascii=False)
     return f"{CALL_OPEN}\n{body}\n{CALL_CLOSE}"
 
 
 def in_call(text: str) -> bool:
-    """Whether ``text`` ends within a call."""
+    """Whether ``text`` ends inside a tool call."""
     return text.rfind(CALL_OPEN) > text.rfind(CALL_CLOSE)
 
 
 def begins_call(text: str) -> bool:
-    """Whether ``text`` is the beginning of a call, or of its mark, and no more."""
+    """Whether ``text`` is an incomplete tool call, or the beginning of its opening marker."""
     begun = text.lstrip()
     opens = CALL_OPEN.startswith(begun) or begun.startswith(CALL_OPEN)
     return bool(begun) and opens and CALL_CLOSE not in begun
 
 
 def complete_segment(before: str, text: str, *, free: bool = True) -> str:
-    """How much of a draft is a segment: a call, or the complete words before one.
+    """Cut a draft back to a complete segment: a tool call, or complete words before one.
 
     Args:
-        before: the answer before it.
-        text: what was drafted, not empty; something of it is always left.
-        free: whether the text outside of calls is free; if a grammar rules it, a segment may end
-            within a word.
+        before: text of the answer before the draft.
+        text: the drafted text; not empty.
+        free: whether the text outside of tool calls is unconstrained. Under a grammar, a segment
+            may end inside a word.
+
+    Returns:
+        The segment, which is never empty.
     """
     if free and not in_call(before):
         said, called, _ = text.partition(CALL_OPEN)

@@ -1,7 +1,7 @@
-"""The way from a place in a grammar to an end: what closes an answer before its tokens run out.
+"""Finds a short text that completes a grammar from the current position.
 
-Works on llguidance's matchers over a vocabulary of the 256 bytes (see ``follower``); it looks at
-what may come next, and knows nothing of JSON but its likeliest steps.
+The functions work on llguidance matchers over the 256 bytes (see ``answer.follower``). They look at
+which bytes may follow. They know nothing of JSON except which bytes usually close something.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from llguidance import LLMatcher
 
 __all__ = ["allowed_bytes", "any_close", "quick_close", "short_close"]
 
-#: States looked at for the shortest completion; a farther one is taken as it comes.
+#: Maximum number of states in a search for the shortest completion.
 _MOST = 300
-#: And of those that end only a number or a word of it.
+#: Maximum number of states in a search for the end of one number or word.
 _NEAR = 64
-#: Times that a step is taken before others are, where it leads nowhere.
+#: How often a step is repeated in the same state before the next step is tried.
 _PATIENCE = 4
-#: Bytes of the longest completion that is tried.
+#: Maximum length of a completion, in bytes.
 _LONGEST = 10_000
-#: What closes something, in JSON or in a call.
+#: Bytes that close something in JSON or in a tool call.
 _CLOSERS = b'}]",'
-#: Where more bytes than this are allowed, one stands for all.
+#: If more bytes than this are allowed, only one of them is tried.
 _FEW = 32
 
 
 def quick_close(start: Any) -> str | None:
-    """What closes whatever can be closed as soon as it can; None if it leads in a circle."""
+    """Return a completion that closes everything as early as possible; None if it loops."""
     matcher, text = start.deep_copy(), b""
     visits: Counter[bytes] = Counter()
     known: dict[bytes, bytes | None] = {}
@@ -42,29 +42,29 @@ def quick_close(start: Any) -> str | None:
         state = b"".join(steps)
         if visits[state] >= _PATIENCE * len(steps):
             return None
-        # Where the likeliest step leads back to the same choice, the others have their turn.
+        # If the most likely step leads back to this state, try the other steps.
         step = steps[visits[state] // _PATIENCE]
         if len(steps) > 1 and step[0] not in _CLOSERS and visits[state] < _PATIENCE:
-            # Digits that bounds admit, letters that a pattern does, up to where they may end.
+            # Search for the digits of a number or the letters of a pattern up to their end.
             if not _leads(matcher, known.get(state)):
                 known[state] = _search(matcher, _closes, _NEAR)
             step = known[state] or step
         visits[state] += 1
         if len(steps) == 1 or step[0] in _CLOSERS:
-            visits.clear()  # it got on
+            visits.clear()  # progress was made
         matcher.consume_tokens([*step])
         text += step
     return None
 
 
 def short_close(start: Any) -> str | None:
-    """The shortest text to an end, as far as a bounded search goes."""
+    """Return the shortest completion; None if a bounded search finds none."""
     found = _search(start, LLMatcher.is_accepting, _MOST)
     return None if found is None else found.decode(errors="ignore")
 
 
 def any_close(start: Any) -> str | None:
-    """The same with every kind of byte tried: slow, where nothing else helps."""
+    """Like :func:`short_close`, but try bytes of every kind. Slow, so use it last."""
     found = _search(start, LLMatcher.is_accepting, _MOST, _kinds)
     return None if found is None else found.decode(errors="ignore")
 
@@ -75,10 +75,16 @@ def _search(
     most: int,
     steps: Callable[[Any], list[bytes]] | None = None,
 ) -> bytes | None:
-    """The shortest way to a goal, if it is not farther than ``most`` states.
+    """Return the shortest text that leads to a goal; None if ``most`` states do not reach one.
 
-    States that have the same length behind them and allow the same bytes next are taken for one,
-    so that a pattern of many letters costs no more than one of few.
+    States at the same length that allow the same next bytes are treated as one state, so that a
+    pattern with many letters costs no more than one with few.
+
+    Args:
+        start: the matcher to start from; it is not changed.
+        goal: whether a matcher is at the goal.
+        most: maximum number of states.
+        steps: the texts to try from a matcher; :func:`_steps` by default.
     """
     order = itertools.count()
     heap: list[tuple[int, int, bytes, Any]] = [(0, 0, b"", start.deep_copy())]
@@ -102,7 +108,7 @@ def _search(
 
 
 def _leads(matcher: Any, step: bytes | None) -> bool:
-    """Whether ``step`` can be taken, to where something may end."""
+    """Whether ``step`` is allowed and leads to a state where something may end."""
     if step is None or matcher.validate_tokens([*step]) < len(step):
         return False
     after = matcher.deep_copy()
@@ -111,38 +117,38 @@ def _leads(matcher: Any, step: bytes | None) -> bool:
 
 
 def _closes(matcher: Any) -> bool:
-    """Whether an end, or what closes or parts values, may come next."""
+    """Whether the text may end here, or a byte that closes or separates values may follow."""
     allowed = allowed_bytes(matcher)
-    # Where many letters may come, it is within a text, and brackets and commas are letters.
+    # If many bytes are allowed, this is inside a string, where only a quote closes something.
     closers = _CLOSERS if len(allowed) <= _FEW else b'"'
     return bool(matcher.is_accepting()) or any(byte in closers for byte in allowed)
 
 
 def allowed_bytes(matcher: Any) -> list[int]:
-    """The bytes that may follow."""
+    """Return the bytes that may follow."""
     mask = bytes(matcher.compute_bitmask())
     return [byte for byte in range(256) if mask[byte // 8] >> byte % 8 & 1]
 
 
 def _steps(matcher: Any) -> list[bytes]:
-    """What is worth a try on the way to an end, the likeliest first."""
+    """Return the texts to try on the way to an end, the most likely first."""
     forced = matcher.compute_ff_bytes()
     if forced:
         return [forced]
     allowed = allowed_bytes(matcher)
     if len(allowed) > _FEW:
-        # Within a string, or a class of letters: one stands for all.
+        # Inside a string or a class of letters: try one letter for all of them.
         letter = bytes([next((byte for byte in b'"a0A ' if byte in allowed), allowed[0])])
         marks = [] if letter == b'"' else [bytes([byte]) for byte in b"@.:/-" if byte in allowed]
         return [letter, *marks]
     digits = [byte for byte in allowed if chr(byte).isdigit()]
-    # Of digits the smallest two and the largest: bounds decide which of them will do.
+    # Try the two smallest digits and the largest one: which one works depends on the bounds.
     kept = [byte for byte in allowed if byte not in digits[2:-1]]
     return [bytes([byte]) for byte in sorted(kept, key=_order)]
 
 
 def _kinds(matcher: Any) -> list[bytes]:
-    """One byte of each kind: bytes after which the same may follow are of one."""
+    """Return one byte of each kind. Two bytes are of one kind if the same may follow them."""
     forced = matcher.compute_ff_bytes()
     if forced:
         return [forced]
@@ -156,7 +162,7 @@ def _kinds(matcher: Any) -> list[bytes]:
 
 
 def _order(byte: int) -> int:
-    """What closes goes first, what opens more goes last."""
+    """Sort key: bytes that close something come first, bytes that open something come last."""
     if byte in _CLOSERS:
         return _CLOSERS.index(byte)
     return byte + 1000 if byte in b"-\\{[ \t\n\v\f\r" else byte

@@ -1,7 +1,7 @@
-"""What an answer must look like: a schema, a pattern, a choice, a grammar, or calls of tools.
+"""Constraints on an answer: a JSON schema, a pattern, a choice, a grammar, or tool calls.
 
-Constraints are compiled to one grammar in llguidance's Lark dialect; ``follower`` and the backends
-follow it. This module knows nothing of tokens.
+A constraint is translated to one grammar in llguidance's dialect of Lark. This module knows nothing
+of tokens; ``answer.follower`` and the backends enforce the grammar.
 """
 
 from __future__ import annotations
@@ -17,26 +17,32 @@ from specfuse_core.grammar.tools import Tool, ToolChoice
 
 __all__ = ["Choice", "Constraint", "Grammar", "JsonObject", "JsonSchema", "Regex", "grammar_of"]
 
-# JSON as json.dumps writes it: one way to write a value, so that models need not agree on one,
-# and no white space without end.
+# JSON in the format of json.dumps. There is only one way to write a value, so that models need not
+# agree on one, and white space cannot go on forever.
 _STYLE = {
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",
-    # Without \u a free key cannot be another spelling of a key that the schema names.
+    # Without \u, a key that the schema does not name cannot be another spelling of one it names.
     "json_allowed_escapes": 'nrbtf\\"',
 }
 
 
-#: What stands between a bound that is excluded and one that is not.
+#: Distance between an exclusive bound and the inclusive one that replaces it.
 _HAIR = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """JSON that is valid under a JSON schema (draft 2020-12, as far as llguidance goes).
+    """JSON that is valid under a JSON schema.
 
-    Characters are written as they are; control characters that have no short escape cannot be.
+    Characters are not escaped. Control characters that have no short escape cannot occur.
+
+    Args:
+        schema: the JSON schema (the subset of draft 2020-12 that llguidance supports).
+
+    Raises:
+        InvalidConstraintError: if the schema is neither a mapping nor a bool.
     """
 
     schema: Mapping[str, Any] | bool
@@ -44,7 +50,7 @@ class JsonSchema:
     def __post_init__(self) -> None:
         if not isinstance(self.schema, Mapping | bool):
             raise InvalidConstraintError(
-                f"JsonSchema: a schema is a mapping, got {type(self.schema).__name__}."
+                f"JsonSchema: the schema must be a mapping, got {type(self.schema).__name__}."
             )
 
     def _rules(self) -> str:
@@ -61,13 +67,22 @@ class JsonObject:
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """Text that a regular expression (Rust's, without look-around) matches as a whole."""
+    """Text that a regular expression matches as a whole.
+
+    Args:
+        pattern: the expression, in the syntax of Rust's regex crate (without look-around).
+
+    Raises:
+        InvalidConstraintError: if the pattern is not a string.
+    """
 
     pattern: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str):
-            raise InvalidConstraintError(f"Regex: a pattern is text, got {self.pattern!r}.")
+            raise InvalidConstraintError(
+                f"Regex: the pattern must be a string, got {self.pattern!r}."
+            )
 
     def _rules(self) -> str:
         return f"start: PATTERN\nPATTERN: /{_escaped(self.pattern)}/\n"
@@ -75,15 +90,26 @@ class Regex:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several texts."""
+    """One of several texts.
+
+    Args:
+        options: the texts.
+
+    Raises:
+        InvalidConstraintError: if there is no option, or an option is empty or not a string.
+    """
 
     options: tuple[str, ...]
 
     def __init__(self, options: Sequence[str]) -> None:
         if isinstance(options, str) or not all(isinstance(option, str) for option in options):
-            raise InvalidConstraintError(f"Choice: the options are texts, got {options!r}.")
+            raise InvalidConstraintError(
+                f"Choice: the options must be a list of strings, got {options!r}."
+            )
         if not options or not all(options):
-            raise InvalidConstraintError("Choice: give at least one option, and no empty one.")
+            raise InvalidConstraintError(
+                f"Choice: give at least one option and no empty one, got {options!r}."
+            )
         object.__setattr__(self, "options", tuple(options))
 
     def _rules(self) -> str:
@@ -92,13 +118,22 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """Text of a context-free grammar in llguidance's dialect of Lark, with a rule ``start``."""
+    """Text that a context-free grammar generates.
+
+    Args:
+        lark: the grammar in llguidance's dialect of Lark, with a rule ``start``.
+
+    Raises:
+        InvalidConstraintError: if the grammar is not a string.
+    """
 
     lark: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.lark, str):
-            raise InvalidConstraintError(f"Grammar: a grammar is text, got {self.lark!r}.")
+            raise InvalidConstraintError(
+                f"Grammar: the grammar must be a string, got {self.lark!r}."
+            )
 
     def _rules(self) -> str:
         return self.lark
@@ -106,7 +141,7 @@ class Grammar:
 
 Constraint = JsonSchema | JsonObject | Regex | Choice | Grammar
 
-# Free text up to a call, lazily: the first mark begins the call, whatever stands before it.
+# Free text up to a tool call. It is lazy, so that the first marker begins the call.
 _FREE = (
     f"free: FREE\nFREE: /(?s:.*)/ & ~/(?s:.*){CALL_OPEN}(?s:.*)/\n"
     f"opened[lazy]: /(?s:.*){CALL_OPEN}/\n"
@@ -121,24 +156,25 @@ def grammar_of(
     *,
     parallel: bool = True,
 ) -> str | None:
-    """The grammar of the whole answer; None if everything is allowed.
+    """Return the grammar of the whole answer; None if the answer is unconstrained.
 
     Args:
-        constraint: what the answer must look like if it calls nothing.
-        tools: what it may call.
-        choice: whether it must call, and which tool.
-        parallel: whether it may make several calls.
+        constraint: constraint on an answer that calls no tool.
+        tools: tools that the answer may call.
+        choice: whether the answer must call a tool, and which one.
+        parallel: whether the answer may call several tools.
 
     Raises:
-        InvalidConstraintError: for a constraint and a forced call at once.
+        InvalidConstraintError: if the constraint cannot be combined with the tools, or a schema
+            is not JSON.
     """
     if not tools or choice == "none":
         return constraint._rules() if constraint else None
     forced = choice not in ("auto",)
     if forced and constraint is not None:
         raise InvalidConstraintError(
-            f"tool_choice={choice!r} and a constraint on the answer exclude each other; "
-            "use tool_choice='auto', or leave the constraint out."
+            f"tool_choice={choice!r} cannot be combined with a constraint; "
+            "use tool_choice='auto' or leave the constraint out."
         )
     called = [tool for tool in tools if choice in ("auto", "required", tool.name)]
     bodies, rules = [], ""
@@ -152,8 +188,8 @@ def grammar_of(
     if constraint is not None:
         if isinstance(constraint, Grammar):
             raise InvalidConstraintError(
-                "a Grammar cannot stand beside tools; write the calls into the grammar, or give a "
-                "JsonSchema, Regex or Choice."
+                "a Grammar cannot be combined with tools; write the calls into the grammar or use "
+                "a JsonSchema, Regex or Choice."
             )
         answer = constraint._rules().replace("start:", "answer:", 1)
         return f"start: answer | {_quoted(CALL_OPEN)} {calls}\n{answer}{rules}"
@@ -168,14 +204,16 @@ def _json(schema: Mapping[str, Any] | bool) -> str:
     try:
         return f"%json {json.dumps({**_exact(schema), 'x-guidance': _STYLE}, ensure_ascii=False)}"
     except (TypeError, ValueError) as error:
-        raise InvalidConstraintError(f"a schema is not JSON: {error}.") from None
+        raise InvalidConstraintError(
+            f"the schema cannot be written as JSON ({error}); use only JSON values."
+        ) from None
 
 
 def _exact(schema: Any) -> Any:
-    """``schema``, with bounds that llguidance follows to the letter.
+    """Replace bounds in ``schema`` that llguidance does not follow exactly.
 
-    It takes an excluded whole number for an included one where the other bound is a fraction
-    within 1 of it (1.9.1).
+    llguidance 1.9.1 treats an exclusive whole-number bound as inclusive if the other bound is a
+    fraction less than 1 away.
     """
     if isinstance(schema, list | tuple):
         return [_exact(each) for each in schema]
@@ -196,13 +234,17 @@ def _exact(schema: Any) -> Any:
 
 
 def _check_least(schema: Mapping[str, Any]) -> None:
-    """Refuse a number of keys that only distinct keys would reach: free ones may come twice."""
+    """Check ``minProperties``: keys that the schema does not name may occur twice.
+
+    Raises:
+        InvalidConstraintError: if the required keys alone do not reach it.
+    """
     least, required = schema.get("minProperties", 0), schema.get("required", ())
     known = isinstance(least, int) and isinstance(required, list | tuple)
     if known and least > len(set(required)):
         raise InvalidConstraintError(
-            f"minProperties={least} cannot be followed beyond the keys that are required; name the "
-            "keys in 'required'."
+            f"minProperties={least} is larger than the number of required keys, which is not "
+            "supported; list the keys in 'required'."
         )
 
 
@@ -216,7 +258,7 @@ def _quoted(text: str) -> str:
 
 
 def _escaped(pattern: str) -> str:
-    """A pattern between slashes, on one line."""
+    """Escape a pattern so that it can stand between slashes on one line."""
     escaped, backslash = "", False
     for character in pattern:
         if character == "/" and not backslash:

@@ -1,7 +1,7 @@
-"""Grammars compiled over a vocabulary: the one place that makes llguidance's matchers.
+"""Compiles grammars over a vocabulary; the only module that creates llguidance matchers.
 
-A grammar is over bytes. Every vocabulary ends with the 256 bytes, so that a text can be followed
-whatever its tokens are. This module knows nothing of requests or models.
+Grammars are over bytes. Every vocabulary ends with the 256 single bytes, so that a matcher can
+follow any text, regardless of its tokens. This module knows nothing of requests or models.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from specfuse_core.errors import InvalidConstraintError
 
 __all__ = ["matcher_of", "vocabulary_of"]
 
-# The lines of a grammar that an error cites, and its pointer into them.
+# Lines of an error message that quote the grammar or point into it.
 _SOURCE = re.compile(r"^ *(?:\d+ \|.*|\^ *)$", re.MULTILINE)
 
 
 class _Tokens:
-    """What llguidance asks of a tokenizer: tokens, the 256 bytes, and an end."""
+    """The attributes of a tokenizer that llguidance needs: tokens, the 256 bytes and an end."""
 
     bos_token_id = None
 
@@ -36,29 +36,31 @@ class _Tokens:
 
 
 def vocabulary_of(tokens: Sequence[bytes], **options: Any) -> LLTokenizer:
-    """``tokens`` and, with the ids after theirs, the 256 bytes.
+    """Return a vocabulary of ``tokens``, followed by the 256 single bytes.
 
     Args:
-        tokens: the bytes of each id; none for one that no text has.
-        options: llguidance's.
+        tokens: the bytes of each token id; empty for an id that stands for no text.
+        options: keyword arguments of ``LLTokenizer``.
     """
     return LLTokenizer(TokenizerWrapper(_Tokens(tokens)), **options)
 
 
 def matcher_of(vocabulary: LLTokenizer, grammar: str) -> Any:
-    """A matcher at the beginning of ``grammar``.
+    """Return a matcher at the beginning of ``grammar``.
 
     Raises:
-        InvalidConstraintError: for a grammar that cannot be followed.
+        InvalidConstraintError: if the grammar is invalid or not supported.
     """
     matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar), log_level=0)
     if matcher.is_error():
-        raise InvalidConstraintError(f"the constraint cannot be followed: {_told(matcher)}.")
+        raise InvalidConstraintError(
+            f"the constraint is invalid or not supported: {_error_of(matcher)}."
+        )
     return matcher
 
 
-def _told(matcher: Any) -> str:
-    """What is wrong with a grammar, in one line."""
+def _error_of(matcher: Any) -> str:
+    """Return llguidance's error message in one line, without quoted source."""
     error = _SOURCE.sub("", str(matcher.get_error()))
     for before in ("failed to compile JSON schema: ", "): "):
         error = error.partition(before)[2] or error

@@ -1,6 +1,6 @@
-"""Tools: what a model may call.
+"""Tools that an answer may call: their definitions and checks.
 
-How calls are written is in ``calls``; this module knows nothing of grammars or templates.
+This module knows nothing of grammars or chat templates. The format of a call is in ``calls``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 #: ``"auto"``, ``"none"``, ``"required"``, or the name of the tool that must be called.
 ToolChoice = Literal["auto", "none", "required"] | str
 
-# What providers and chat templates take for a function's name.
+# Function names that providers and chat templates accept.
 _NAME = re.compile(r"[\w.\-]{1,128}")
 
 
@@ -33,12 +33,12 @@ class Tool:
     """A tool that the answer may call.
 
     Args:
-        name: letters, digits, ``_``, ``-`` and ``.``, at most 128.
-        description: what it does, for the models.
-        parameters: JSON schema of its arguments, an object's.
+        name: name of at most 128 letters, digits, ``_``, ``-`` and ``.``.
+        description: description of the tool, which the models read.
+        parameters: JSON schema of the arguments; its type must be ``"object"``.
 
     Raises:
-        InvalidToolError: for a tool without a name, or with parameters that are no object schema.
+        InvalidToolError: if the name is invalid or the parameters are not a schema of an object.
     """
 
     name: str
@@ -48,48 +48,55 @@ class Tool:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise InvalidToolError(
-                f"a tool needs a name of letters, digits, '_', '-' and '.', got {self.name!r}."
+                f"the name of a tool must be 1 to 128 letters, digits, '_', '-' and '.', got "
+                f"{self.name!r}."
             )
         if not isinstance(self.parameters, Mapping):
             raise InvalidToolError(
-                f"the parameters of the tool {self.name!r} are no JSON schema: {self.parameters!r}."
+                f"the parameters of the tool {self.name!r} must be a JSON schema, got "
+                f"{self.parameters!r}."
             )
         kind = self.parameters.get("type", "object")
         if kind != "object":
             raise InvalidToolError(
-                f"the parameters of the tool {self.name!r} must be an object's schema, got the "
-                f"type {kind!r}."
+                f"the parameters of the tool {self.name!r} must be a schema of type 'object', got "
+                f"{kind!r}."
             )
 
     @classmethod
     def of(cls, tool: Tool | Mapping[str, Any]) -> Tool:
-        """``tool`` itself, or one from OpenAI's form, with or without the ``function`` around.
+        """Return ``tool`` itself, or make one from a mapping in OpenAI's format.
+
+        The mapping may be ``{"type": "function", "function": {...}}`` or only the inner part.
 
         Raises:
-            InvalidToolError: for anything else.
+            InvalidToolError: if the value is not a tool.
         """
         if isinstance(tool, Tool):
             return tool
         if not isinstance(tool, Mapping):
             raise InvalidToolError(
-                f"a tool is a Tool or a mapping with 'name', 'description' and 'parameters', "
+                "a tool must be a Tool or a mapping with 'name', 'description' and 'parameters', "
                 f"got {type(tool).__name__}."
             )
         function = tool.get("function", tool)
         if not isinstance(function, Mapping) or not function.get("name"):
-            raise InvalidToolError(f"a tool has no name: {dict(tool)!r}; give it a 'name'.")
+            raise InvalidToolError(f"a tool has no name: {dict(tool)!r}; add a 'name'.")
         return cls(
             function["name"], function.get("description") or "", function.get("parameters") or {}
         )
 
     @property
     def schema(self) -> dict[str, Any]:
-        """JSON schema of the arguments: always an object's, closed where nothing says otherwise."""
+        """JSON schema of the arguments. It has the type ``"object"``.
+
+        Additional properties are forbidden unless ``parameters`` allows them.
+        """
         closed = {"type": "object", "properties": {}, "additionalProperties": False}
         return {**closed, **self.parameters}
 
     def as_dict(self) -> dict[str, Any]:
-        """OpenAI's form, which chat templates take."""
+        """Return the tool in OpenAI's format, which chat templates expect."""
         parameters = dict(self.parameters) or {"type": "object", "properties": {}}
         function = {
             "name": self.name,
@@ -100,11 +107,11 @@ class Tool:
 
 
 def check_tools(tools: Sequence[Tool], choice: ToolChoice) -> None:
-    """Refuse two tools of one name, and a choice that names none.
+    """Check that tool names are unique and that ``choice`` is possible.
 
     Raises:
-        InvalidToolError: for two tools of one name.
-        UnknownToolError: if ``choice`` asks for a call that no tool can answer.
+        InvalidToolError: if two tools have the same name.
+        UnknownToolError: if ``choice`` requires a call, but no such tool was given.
     """
     names = [tool.name for tool in tools]
     for name in names:
@@ -113,19 +120,23 @@ def check_tools(tools: Sequence[Tool], choice: ToolChoice) -> None:
     if choice in ("auto", "none"):
         return
     if not tools:
-        raise UnknownToolError(f"tool_choice={choice!r}, but no tools were given.")
+        raise UnknownToolError(
+            f"tool_choice={choice!r} requires a call, but no tools were given; pass tools."
+        )
     if choice != "required" and choice not in names:
         raise UnknownToolError(
-            f"tool_choice names {choice!r}, which is no tool; there are {', '.join(names)} "
-            "(and 'auto', 'none', 'required')."
+            f"tool_choice names the tool {choice!r}, which was not given; use one of: "
+            f"{', '.join(names)}, 'auto', 'none', 'required'."
         )
 
 
 def describe(tools: Sequence[Mapping[str, Any]]) -> str:
-    """The tools for a system text, where a chat template has no place of its own for them.
+    """Return a description of the tools for a system message.
+
+    It is used if a chat template does not describe tools itself.
 
     Args:
-        tools: in OpenAI's form.
+        tools: the tools in OpenAI's format.
     """
     lines = "".join(f"{json.dumps(tool, ensure_ascii=False)}\n" for tool in tools)
     return (

@@ -1,6 +1,6 @@
-"""From names, directories and loaded objects to backends.
+"""Turns names, directories and loaded models into backends, and backends into an engine.
 
-How a model runs belongs in the folder of its backend (``hf/``), not here.
+The code that runs a model belongs in the folder of its backend (``hf/``), not here.
 """
 
 __all__: list[str] = []

@@ -1,6 +1,7 @@
-"""How an engine is made: of named models, of loaded models, or of the bundled ones.
+"""The constructors of an engine: from named models, from loaded models, or from the bundled ones.
 
-Importing this module does not load torch; what loads models stands in ``load``.
+This module knows nothing of rounds. Importing it does not load torch: the functions that load
+models are in ``load``.
 """
 
 from __future__ import annotations
@@ -60,29 +61,31 @@ class Constructors(ABC):
         config: FusionConfig | None = None,
         **options: Unpack[EnsembleOptions],
     ) -> Self:
-        """An engine over models named by hub id, local path or ``ModelConfig`` (or its mapping).
+        """Create an engine from hub ids, local paths or ``ModelConfig`` objects.
 
-        A model that is listed twice is loaded once. Under its second name it drafts with other
-        random numbers (a self-ensemble).
+        A model that is listed twice is loaded once. Each entry has its own name and its own random
+        numbers, so that one model can form an ensemble with itself.
 
         Args:
-            models: at least one.
-            config: the options of the algorithm.
+            models: one or more models, each a hub id, a local path, a ``ModelConfig`` or a mapping
+                with the fields of one.
+            config: options of the fusion algorithm.
             drafters: names of the models that draft; all by default.
             verifiers: names of the models that verify; all by default.
-            parallel: run each model in a thread of its own (False by default).
-            warm_up: load now, not at the first request (False by default).
-            progress: show a progress bar on standard error, if that is a terminal (True by
-                default).
+            parallel: whether each model runs in its own thread; False by default.
+            warm_up: whether to load the models now instead of at the first request; False by
+                default.
+            progress: whether to show a progress bar on standard error while models load, if it is
+                a terminal; True by default.
 
         Raises:
-            ConfigError: if the list is empty, or an option or a name is wrong.
-            ModelLoadError: if a path holds no model, if offline mode is on and a hub id is not in
-                the cache, or, with ``warm_up``, if a model fails to load.
+            ConfigError: if the list is empty, or an option or a name is invalid.
+            ModelLoadError: if a path contains no model, if offline mode is on and a hub id is not
+                in the cache, or if ``warm_up`` is set and a model could not be loaded.
         """
         _check_options("from_pretrained", options)
         configs = located(models)
-        # Not at the top: this loads torch, and importing specfuse_core must not.
+        # Imported here because it loads torch, which importing specfuse_core must not do.
         from specfuse_core.models.load import load_with_progress, named
 
         backends, weights = named(configs)
@@ -97,19 +100,21 @@ class Constructors(ABC):
         names: Sequence[str] | None = None,
         **options: Unpack[EnsembleOptions],
     ) -> Self:
-        """An engine over models that are already loaded; they are put in eval mode.
+        """Create an engine from models that are already loaded, and put them in eval mode.
+
+        The other keyword arguments are those of :meth:`from_pretrained`.
 
         Args:
             models: pairs of a causal LM and its tokenizer.
-            config: the options of the algorithm.
-            names: their names in the ensemble; by default the last part of ``name_or_path``.
-
-        The other arguments and errors are those of :meth:`from_pretrained`.
+            config: options of the fusion algorithm.
+            names: one name per model; by default the last part of its ``name_or_path``.
 
         Raises:
-            InvalidOptionError: if an entry is not a pair of a model and its tokenizer.
+            ConfigError: if the list is empty, an entry is not a pair of a model and its tokenizer,
+                or an option or a name is invalid.
+            ModelLoadError: if ``warm_up`` is set and a model cannot be used.
         """
-        # Not at the top: this loads torch, and importing specfuse_core must not.
+        # Imported here because it loads torch, which importing specfuse_core must not do.
         from specfuse_core.models.load import adopted, load_with_progress
 
         _check_options("from_models", options)
@@ -119,9 +124,14 @@ class Constructors(ABC):
     def bundled(
         cls, config: FusionConfig | None = None, **options: Unpack[EnsembleOptions]
     ) -> Self:
-        """An engine over the small models that come with the package. It needs no download.
+        """Create an engine from the small models that the package includes, without a download.
 
-        The arguments and errors are those of :meth:`from_pretrained`.
+        Args:
+            config: options of the fusion algorithm.
+            options: keyword arguments of :meth:`from_pretrained`.
+
+        Raises:
+            ConfigError: if an option or a name is invalid.
         """
         models = [ModelConfig(path=str(path), device="cpu") for path in bundled_models()]
         return cls.from_pretrained(models, config, **options)
@@ -150,10 +160,10 @@ class Constructors(ABC):
 
 
 def _check_options(method: str, options: EnsembleOptions) -> None:
-    """Refuse keyword arguments that do not exist.
+    """Check that all keyword arguments of ``method`` exist.
 
     Raises:
-        UnknownOptionError: naming ``method``, the argument and the nearest known one.
+        UnknownOptionError: if one does not exist.
     """
     known = list(EnsembleOptions.__annotations__)
     for name in options:

@@ -1,6 +1,6 @@
-"""What a model's ``config.json`` declares, read without loading anything, not even torch.
+"""Reads the context window from a model's ``config.json``, without loading the model or torch.
 
-Only what is on disk is looked at: a directory, or the hub's cache.
+This module reads local files only: a model directory or the hub's cache.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from specfuse_core.models.location import folder_of
 
 __all__ = ["declared_window"]
 
-#: How configurations call the number of tokens that a model can take.
+#: Names under which configurations store the context window, in tokens.
 _WINDOWS = ("max_position_embeddings", "max_seq_len", "seq_length", "n_positions", "n_ctx")
 _NESTED = ("text_config", "llm_config", "language_config")
 
 
 def declared_window(config: ModelConfig) -> int | None:
-    """The model's context window in tokens; None where no file on disk tells it."""
+    """Return the model's context window in tokens; None if no local file states it."""
     folder = folder_of(config)
     if folder is None:
         return None

@@ -1,6 +1,6 @@
-"""Names, directories or loaded models -> backends, and how they are loaded.
+"""Creates the backends of named or loaded models, and loads them with a progress bar.
 
-Loading is lazy and happens once. Importing this module loads torch.
+A backend loads its model once, when it is first needed. Importing this module loads torch.
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ __all__ = ["adopted", "load_with_progress", "named"]
 
 
 def named(configs: Sequence[ModelConfig]) -> tuple[list[Backend], dict[str, float]]:
-    """The backends of configured models, and their voting weights.
+    """Create the backends of configured models. Loads nothing yet.
 
-    Nothing is loaded yet. A model that is listed twice is loaded once.
+    A model that is listed twice will be loaded once.
+
+    Returns:
+        The backends, and the prior voting weight of each by its name.
 
     Raises:
-        ConfigError: for an empty list or doubled names.
-        ModelLoadError: for a directory that holds no model.
+        ConfigError: if the list is empty or two models have the same name.
+        ModelLoadError: if a directory contains no model.
     """
     for model in configs:
         check_files(model)
@@ -59,15 +62,23 @@ def adopted(
     models: Sequence[tuple[PreTrainedModel, PreTrainedTokenizerBase]],
     names: Sequence[str] | None = None,
 ) -> list[Backend]:
-    """The backends of models that are already loaded; they are put in eval mode.
+    """Create backends from models that are already loaded, and put the models in eval mode.
+
+    Args:
+        models: pairs of a causal LM and its tokenizer.
+        names: one name per model; by default the last part of its ``name_or_path``.
 
     Raises:
-        InvalidOptionError: for anything that is not a pair of a model and its tokenizer, or if
-            there are not as many names as models.
+        InvalidOptionError: if an entry is not a pair of a model and its tokenizer, or the number
+            of names differs from the number of models.
+        EmptyEnsembleError: if there is no model.
+        DuplicateNameError: if two names are equal.
     """
     models = [_pair(place, given) for place, given in enumerate(models, start=1)]
     if names is not None and len(names) != len(models):
-        raise InvalidOptionError(f"{len(models)} models were given, but {len(names)} names.")
+        raise InvalidOptionError(
+            f"{len(models)} models were given, but {len(names)} names; give one name per model."
+        )
     given: Sequence[str | None] = names or [None] * len(models)
     unique = unique_names(
         [
@@ -75,7 +86,7 @@ def adopted(
             for name, (model, _) in zip(given, models, strict=True)
         ]
     )
-    # Copies of one model share what is measured of it.
+    # A model that is listed twice is probed once.
     shared: dict[int, Callable[[], LoadedModel]] = {
         id(model): _once(partial(_adopted, model)) for model, _ in models
     }
@@ -86,7 +97,7 @@ def adopted(
 
 
 def load_with_progress(backends: Sequence[Backend]) -> None:
-    """Load each backend in turn, with a progress bar on standard error if that is a terminal."""
+    """Load each backend, with a progress bar on standard error if it is a terminal."""
     waiting = [
         backend for backend in backends if not (isinstance(backend, LocalBackend) and backend.ready)
     ]
@@ -118,11 +129,11 @@ def _pair(place: int, given: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerB
         case (model, tokenizer) if hasattr(model, "generate") and _is_tokenizer(tokenizer):
             return model, tokenizer
         case str() | PathLike():
-            hint = " To load a name or a directory, use from_pretrained([...])."
+            hint = " To load a model by name or directory, use from_pretrained([...])."
         case _:
             hint = ""
     raise InvalidOptionError(
-        f"model {place} of from_models is not a pair of a loaded causal LM and its tokenizer; give "
+        f"model {place} of from_models is not a pair of a loaded causal LM and its tokenizer; use "
         f"from_models([(model, tokenizer), ...]).{hint}"
     )
 

@@ -1,6 +1,6 @@
-"""Where a model's files are on this machine: in a directory, or in the hub's cache.
+"""Finds a model's files on this machine: in a directory or in the hub's cache.
 
-This module looks at names and folders. It does not load torch, and does not go to the network.
+This module looks at names and folders. It does not load torch and does not use the network.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["check_location", "folder_of", "located"]
 def located(
     models: Sequence[str | PathLike[str] | ModelConfig | Mapping[str, Any]],
 ) -> list[ModelConfig]:
-    """The configurations of models named by hub id, local path or ``ModelConfig``.
+    """Convert hub ids, local paths and mappings to ``ModelConfig`` objects and check locations.
 
     Raises:
-        ConfigError: for anything that does not name a model.
-        ModelNotFoundError: as :func:`check_location`.
+        ConfigError: if an entry does not name a model.
+        ModelNotFoundError: if :func:`check_location` does not find a model.
     """
     if isinstance(models, str | PathLike | ModelConfig | Mapping):
         models = [models]
@@ -36,11 +36,11 @@ def located(
 
 
 def check_location(config: ModelConfig) -> None:
-    """Refuse a model that cannot be found, as far as that is known without the network.
+    """Check that a model can be found, as far as that is known without the network.
 
     Raises:
-        ModelNotFoundError: for a path without a directory, or for a hub id that is not in the cache
-            while offline mode is on.
+        ModelNotFoundError: if the directory of a local path does not exist, or a hub id is not in
+            the cache while offline mode is on.
     """
     if folder_of(config) is not None:
         return
@@ -60,9 +60,10 @@ def check_location(config: ModelConfig) -> None:
 
 
 def folder_of(config: ModelConfig) -> Path | None:
-    """The directory of a model, or the folder of its revision in the hub's cache.
+    """Return the directory of a model, or the folder of its revision in the hub's cache.
 
-    Returns None if neither exists.
+    Returns:
+        The folder; None if neither exists.
     """
     directory = Path(config.path).expanduser()
     if directory.is_dir():

@@ -1,4 +1,4 @@
-"""Names of base models, unique in their ensemble. Nothing here knows of models themselves."""
+"""Unique names for the base models of an ensemble. This module knows nothing of the models."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ __all__ = ["last_part", "unique_names"]
 
 
 def unique_names(wanted: Sequence[tuple[str | None, str]]) -> list[str]:
-    """Unique names: those given, and the defaults with ``#2``, ``#3``, ... where they collide.
+    """Return one unique name per model.
+
+    A name that the user gave is kept. A default name that is taken gets ``#2``, ``#3``, ...
 
     Args:
-        wanted: of each model, the name that was given, if one was, and its default.
+        wanted: per model, the name that the user gave (or None) and the default name.
 
     Raises:
-        EmptyEnsembleError: without a single model.
-        DuplicateNameError: if one name was given twice.
+        EmptyEnsembleError: if there is no model.
+        DuplicateNameError: if the user gave one name twice.
     """
     if not wanted:
         raise EmptyEnsembleError("no base model was given; name at least one.")
@@ -25,7 +27,8 @@ def unique_names(wanted: Sequence[tuple[str | None, str]]) -> list[str]:
     doubled = next((name for name in given if given.count(name) > 1), None)
     if doubled is not None:
         raise DuplicateNameError(
-            f"two base models are named {doubled!r}; give each its own ModelConfig(name=...)."
+            f"two base models are named {doubled!r}; give each its own name, for example with "
+            "ModelConfig(name=...)."
         )
     taken = set(given)
     names: list[str] = []
@@ -38,5 +41,5 @@ def unique_names(wanted: Sequence[tuple[str | None, str]]) -> list[str]:
 
 
 def last_part(path: str) -> str:
-    """What a model is called by default: the last part of its path or hub id."""
+    """Return the default name of a model: the last part of its path or hub id."""
     return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or path

@@ -1,6 +1,6 @@
-"""The base models of an ensemble: who drafts, who verifies, and with which prior weight.
+"""The base models of an ensemble, with their roles (drafter, verifier) and prior voting weights.
 
-This module checks names and weights. It loads nothing and runs nothing.
+This module checks names and weights. It does not load or run models.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def load_quietly(backends: Sequence[Backend]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Base models with distinct names, and the part that each has in an answer.
+    """Base models with unique names, their roles and their prior voting weights.
 
     Args:
         backends: the base models, in ensemble order.
         drafters: names of the models that draft.
         verifiers: names of the models that verify.
-        weights: prior voting weights by name; 1.0 where a name is missing.
+        weights: prior voting weights by model name; a model that is not listed has 1.0.
     """
 
     backends: tuple[Backend, ...]
@@ -53,12 +53,18 @@ class Roster:
         verifiers: Sequence[str] | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> Self:
-        """A checked roster; None stands for all models, and for equal weights.
+        """Check the arguments and make a roster.
+
+        Args:
+            backends: the base models, in ensemble order.
+            drafters: names of the models that draft; None for all.
+            verifiers: names of the models that verify; None for all.
+            weights: prior voting weights by model name; None for equal weights.
 
         Raises:
             EmptyEnsembleError: if there is no model, no drafter or no verifier.
             DuplicateNameError: if two models share a name.
-            UnknownModelError: if a name belongs to no model.
+            UnknownModelError: if no model has one of the names.
             InvalidLimitError: if a weight is not a positive number.
         """
         if not backends:
@@ -67,15 +73,16 @@ class Roster:
         for name in names:
             if names.count(name) > 1:
                 raise DuplicateNameError(
-                    f"two base models are named {name!r}; give each its own ModelConfig(name=...)."
+                    f"two base models are named {name!r}; give each its own name, for example with "
+                    "ModelConfig(name=...)."
                 )
         everyone = cls(tuple(backends), tuple(names), tuple(names), dict(weights or {}))
         everyone.known(tuple(everyone.weights) or None, "weights")
         for name, weight in everyone.weights.items():
             if not 0 < weight < math.inf:
                 raise InvalidLimitError(
-                    f"the weight of {name!r} must be a positive number, got {weight}; "
-                    "leave a model out with drafters= and verifiers= instead."
+                    f"the weight of {name!r} must be a positive number, got {weight}. To leave a "
+                    "model out, use drafters= and verifiers=."
                 )
         return cls(
             everyone.backends,
@@ -96,19 +103,21 @@ class Roster:
 
     @property
     def declared_window(self) -> int | None:
-        """:attr:`context_window` as far as it is known without loading; None if it is not."""
+        """The smallest context window that is known without loading; None if none is known."""
         known = [backend.declared_window for backend in self.backends]
         return min((window for window in known if window is not None), default=None)
 
     def backend(self, name: str) -> Backend:
-        """The base model of that name."""
+        """Return the base model named ``name``."""
         return self.backends[self.names.index(name)]
 
     def subset(self, names: Sequence[str]) -> Roster:
-        """Some of the base models, in the order of ``names``, each in the part that it has here.
+        """Return a roster of some of the base models, in the order of ``names``.
+
+        Each keeps its role and its weight.
 
         Raises:
-            UnknownModelError: if a name belongs to no model.
+            UnknownModelError: if no model has one of the names.
             EmptyEnsembleError: if no drafter or no verifier is left.
         """
         kept = self.known(names, "the subset")
@@ -120,20 +129,20 @@ class Roster:
         )
 
     def known(self, names: Sequence[str] | None, what: str) -> tuple[str, ...]:
-        """``names`` without repetition, or all names where it is None.
+        """Return ``names`` without duplicates, or the names of all models if it is None.
 
         Args:
             names: names of base models.
-            what: what they are for, as the error calls it.
+            what: the option that ``names`` belongs to, for error messages.
 
         Raises:
             EmptyEnsembleError: if ``names`` is empty.
-            UnknownModelError: if a name belongs to no model.
+            UnknownModelError: if no model has one of the names.
         """
         if names is None:
             return self.names
         if not names:
-            raise EmptyEnsembleError(f"{what}: no base model is left; name at least one.")
+            raise EmptyEnsembleError(f"{what}: no base model is named; name at least one.")
         for name in names:
             if name not in self.names:
                 raise UnknownModelError(

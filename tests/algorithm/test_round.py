@@ -307,7 +307,7 @@ def test_the_error_names_what_kept_each_verifier_from_voting() -> None:
         return str(caught.value)
 
     lost = message("\n", deaf("c"))
-    assert "'b' gave NaN or infinite values; the tokenizer of 'c' drops their text." in lost
+    assert "'b' gave NaN or infinite values; the tokenizer of 'c' drops the text." in lost
     assert lost.endswith("or leave it out.")
     assert "the context window of 'c' is too small" in message("1 2 3", deaf("c", context_window=4))
 

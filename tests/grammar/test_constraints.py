@@ -129,7 +129,7 @@ def test_without_a_constraint_or_tools_to_call_there_is_no_grammar() -> None:
             InvalidConstraintError,
             "no text",
         ),
-        ({"constraint": JsonSchema({"const": object()})}, InvalidConstraintError, "not JSON"),
+        ({"constraint": JsonSchema({"const": object()})}, InvalidConstraintError, "as JSON"),
         ({"constraint": Regex("(")}, InvalidConstraintError, "regex"),
         ({"constraint": Regex("a(?=b)")}, InvalidConstraintError, "look"),
         ({"constraint": Regex("[^\\s\\S]")}, InvalidConstraintError, "no text"),
@@ -139,12 +139,12 @@ def test_without_a_constraint_or_tools_to_call_there_is_no_grammar() -> None:
         (
             {"constraint": JsonObject(), "tools": [WEATHER], "tool_choice": "required"},
             InvalidConstraintError,
-            "exclude each other",
+            "tool_choice='required' cannot be combined with a constraint",
         ),
         (
             {"constraint": Grammar('start: "a"'), "tools": [WEATHER]},
             InvalidConstraintError,
-            "beside tools",
+            "a Grammar cannot be combined with tools",
         ),
         ({"tools": [WEATHER, WEATHER]}, InvalidToolError, "two tools are named 'get_weather'"),
         ({"tools": [{"description": "No name."}]}, InvalidToolError, "no name"),
@@ -156,7 +156,8 @@ def test_without_a_constraint_or_tools_to_call_there_is_no_grammar() -> None:
         (
             {"tools": [{"name": "f", "parameters": {"properties": {"a": {"type": "int"}}}}]},
             InvalidToolError,
-            "the tool 'f': its parameters: the constraint cannot be followed: Invalid type: int.",
+            "parameters of the tool 'f': the constraint is invalid or not supported: "
+            "Invalid type: int.",
         ),
     ],
 )
