@@ -181,7 +181,7 @@ CALLS: list[tuple[dict[str, Any], str]] = [
     ({"timeout": "soon"}, "timeout must be a number of seconds, got 'soon'."),
     ({"timeout": -1}, "timeout must be a positive number of seconds, got -1."),
     ({"model": 3}, "model must be names separated by commas, or a list of names, got 3."),
-    ({"stop": 3}, "stop must be a string or several, got 3."),
+    ({"stop": 3}, "stop must be a string or a list of strings, got 3."),
 ]
 
 
