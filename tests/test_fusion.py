@@ -508,7 +508,8 @@ def test_logit_mode_is_refused_before_anything_runs_where_a_verifier_has_no_logi
     a, b = ScriptedBackend("a", CAT), ScriptedBackend("b", RUG, supports_logits=False)
     fused = engine(a, b, score_mode="logit")
     with pytest.raises(
-        InvalidOptionError, match=r"^score_mode must be 'logprob' or 'prob': .*, and 'b' does"
+        InvalidOptionError,
+        match=r"^score_mode must be 'logprob' or 'prob', because 'b' does not give the raw logits",
     ):
         fused.stream("q")
     assert a.loads == b.loads == 0
