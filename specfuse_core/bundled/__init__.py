@@ -1,6 +1,7 @@
-"""The small trained models that come with the package.
+"""The small trained models that the package includes.
 
-Each is a directory beside this file, as ``save_pretrained`` writes it; ``training/`` makes them.
+Each is a directory next to this file, in the format of ``save_pretrained``. The code that trains
+them is in ``training/``.
 """
 
 from pathlib import Path
@@ -9,6 +10,6 @@ __all__ = ["bundled_models"]
 
 
 def bundled_models() -> list[Path]:
-    """The directories of the bundled models, by name."""
+    """Return the directories of the bundled models, sorted by name."""
     here = Path(__file__).parent
     return sorted(path.parent for path in here.glob("*/config.json"))

@@ -1,9 +1,9 @@
-"""What a model has read for one request, and how it looks at continuations without reading them.
+"""Context: the token ids that a model has run for one request, and the scoring of continuations.
 
-A context holds a *line* of ids that the model has run. *Paths* are continuations of the line, or
-of a start of it; ``branch`` gives their logits and leaves the line alone, ``adopt`` makes one of
-them the line. The methods, in ``rows`` and ``states``, differ in cost, never in result; which one
-is right for a model is measured, see ``probe``.
+A context holds a *line*: the ids that the model has run. A *path* continues the line or a prefix of
+it. ``branch`` computes the logits of paths and leaves the line unchanged; ``adopt`` makes one path
+part of the line. The implementations (methods) in ``rows`` and ``states`` differ in cost, but not
+in results. ``probe`` measures which one is correct for a model. This module knows nothing of text.
 """
 
 from __future__ import annotations
@@ -21,18 +21,23 @@ __all__ = ["Context", "Path"]
 
 
 class Path(NamedTuple):
-    """A continuation of the line's first ``start`` ids by ``tokens`` (at least one of each)."""
+    """A continuation of the first ``start`` ids of the line by ``tokens``.
+
+    Args:
+        start: number of ids of the line that the path continues; at least one.
+        tokens: the ids that follow; at least one. ``[T]``
+    """
 
     start: int
     tokens: tuple[int, ...]
 
 
 class Context(ABC):
-    """The line, and the logits after its last few ids.
+    """The line of one request, and the logits after its last ids.
 
     Args:
         runner: the model.
-        capacity: ids to make room for.
+        capacity: number of ids to allocate memory for.
     """
 
     def __init__(self, runner: Runner, capacity: int = 0) -> None:
@@ -44,20 +49,20 @@ class Context(ABC):
         self._paths: list[Path] = []
         self._path_logits: list[Tensor] = []
 
-    #: Whether further paths cost next to nothing, since all go through one forward pass.
+    #: Whether all paths share one forward pass, so that an additional path costs very little.
     one_pass = False
 
     def knows(self, position: int) -> bool:
-        """Whether the logits after the line's id at ``position`` are kept."""
+        """Whether the logits after the id at ``position`` of the line are stored."""
         return position in self._after
 
     def logits_after(self, position: int) -> Tensor:
-        """Logits ``[V]`` after the line's id at ``position``, which must be kept."""
+        """Return the stored logits ``[V]`` after the id at ``position`` of the line."""
         return self._after[position]
 
     @torch.inference_mode()
     def extend(self, ids: Sequence[int]) -> None:
-        """Run ``ids`` at the end of the line; the logits after the last one are kept."""
+        """Run ``ids`` at the end of the line and store the logits after the last one."""
         self._drop_paths()
         logits = self._run_line(ids)
         self.ids += ids
@@ -73,7 +78,7 @@ class Context(ABC):
 
     @torch.inference_mode()
     def branch(self, paths: Sequence[Path]) -> list[Tensor]:
-        """Logits after each token of each path. ``[P][T, V]``"""
+        """Return the logits after each token of each path. ``[P][T, V]``"""
         self._drop_paths()
         self._path_logits = self._run_paths(paths)
         self._paths = list(paths)
@@ -81,7 +86,7 @@ class Context(ABC):
 
     @torch.inference_mode()
     def adopt(self, index: int) -> None:
-        """Make the path at ``index`` of the last ``branch`` the line."""
+        """Replace the line by the path at ``index`` of the last call of ``branch``."""
         path, logits = self._paths[index], self._path_logits[index]
         self._keep_path(index)
         self._paths, self._path_logits = [], []
@@ -90,7 +95,7 @@ class Context(ABC):
         self.ids = self.ids[: path.start] + list(path.tokens)
 
     def forget(self, position: int) -> None:
-        """Keep no logits before ``position``."""
+        """Drop the stored logits before ``position``."""
         self._after = {at: logits for at, logits in self._after.items() if at >= position}
 
     def release(self) -> None:
@@ -107,11 +112,11 @@ class Context(ABC):
             self._restore_line()
 
     def mark(self) -> None:
-        """Say that paths will start at the line's end, and that it may be cut back to here."""
+        """Mark the end of the line as a position where paths start or the line may be cut."""
         return
 
     def _restore_line(self) -> None:
-        """Undo what ``_run_paths`` left behind."""
+        """Restore the model's state for the line after ``_run_paths``."""
         return
 
     @abstractmethod

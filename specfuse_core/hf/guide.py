@@ -1,7 +1,6 @@
-"""Which ids may come next under a grammar: the grammar's masks over one tokenizer's vocabulary.
+"""Guide: computes which token ids a grammar allows next, for the vocabulary of one tokenizer.
 
-This module knows nothing of models; see ``follower`` for the grammar as text, and ``matching`` for
-how a text that some other model wrote is followed whatever its tokens are.
+This module knows nothing of models. ``answer.follower`` tracks a grammar by text, without tokens.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from specfuse_core.prompts.codec import TextCodec
 
 __all__ = ["Guide", "Vocabulary"]
 
-#: Grammars that stay compiled, for each vocabulary.
+#: Number of compiled grammars to keep for each vocabulary.
 _KEPT = 32
-#: Where one text only can follow, each of its tokenizations stays allowed, not the vocabulary's
-#: shortest alone: a model is to draft in its own.
+#: If a grammar forces a text, allow all its tokenizations, so that a model can use its own.
 _ANY_TOKENS = '%llguidance {"no_forcing": true}\n'
 
 
 class Vocabulary:
-    """One tokenizer's tokens as bytes, and the grammars compiled over them.
+    """The bytes of one tokenizer's tokens, and the grammars that are compiled over them.
 
     Args:
         codec: the tokenizer.
-        size: rows of the model's output layer; ids beyond the tokenizer's have no text.
+        size: number of rows of the model's output layer. Ids beyond the tokenizer's vocabulary
+            have no text.
     """
 
     def __init__(self, codec: TextCodec, size: int) -> None:
@@ -47,15 +46,15 @@ class Vocabulary:
 
     @cached_property
     def tokens(self) -> list[bytes]:
-        """The bytes of each id in the middle of a text; none for control tokens. ``[V]``"""
+        """The bytes of each id in the middle of a text; empty for control tokens. ``[V]``"""
         tokens = self._codec.token_bytes()
         return (tokens + [b""] * (self.size - len(tokens)))[: self.size]
 
     def opening(self, lead: str | None) -> list[bytes]:
-        """The bytes of each id at the beginning of an answer. ``[V]``
+        """Return the bytes of each id at the beginning of an answer. ``[V]``
 
         Args:
-            lead: white space that an answer's first id may have before its text; None for none.
+            lead: white space that the first id may have before its text; None for none.
         """
         if lead is None:
             return self.tokens
@@ -64,10 +63,10 @@ class Vocabulary:
         return self._openings[lead]
 
     def matcher(self, grammar: str, lead: str | None = None) -> Any:
-        """A matcher at the beginning of the grammar, over ``opening(lead)``.
+        """Return a matcher at the beginning of the grammar, over the tokens ``opening(lead)``.
 
         Raises:
-            InvalidConstraintError: for a grammar that cannot be followed.
+            InvalidConstraintError: if the grammar is invalid or not supported.
         """
         with self._lock:
             key = (grammar, lead)
@@ -86,13 +85,13 @@ class Vocabulary:
 
 
 class Guide:
-    """One answer's way through its grammar, id by id while drafting, text by text in between.
+    """The position of one answer in its grammar: by ids while drafting, by text when committing.
 
     Args:
-        vocabulary: the tokenizer's.
-        grammar: in llguidance's dialect of Lark.
-        lead: see ``Vocabulary.opening``; it counts for the answer's first id only.
-        free: whether the grammar takes any text outside of calls.
+        vocabulary: the vocabulary of the tokenizer.
+        grammar: a grammar in llguidance's dialect of Lark.
+        lead: see ``Vocabulary.opening``; it applies to the first id of the answer only.
+        free: whether the grammar allows any text outside of tool calls.
     """
 
     def __init__(
@@ -103,28 +102,34 @@ class Guide:
         self._lead = lead
         self.free = free
         self._matcher = vocabulary.matcher(grammar)
-        #: What was committed.
+        #: The committed text.
         self.text = ""
         self._drafted = b""
         self._steps = 0
 
     def commit(self, text: str) -> None:
-        """Go on by ``text``."""
+        """Advance by ``text`` from the committed text.
+
+        Raises:
+            InvalidConstraintError: if the grammar does not allow the text.
+        """
         self.rewind()
         if text and not self._consume(text.encode()):
-            raise InvalidConstraintError(f"the text {text!r} does not follow the constraint.")
+            raise InvalidConstraintError(
+                f"the committed text {text!r} violates the constraint; check the grammar."
+            )
         self._steps = 0
         self.text += text
 
     def rewind(self) -> None:
-        """Go back to what was committed."""
+        """Go back to the end of the committed text."""
         if self._steps:
             self._matcher.rollback(self._steps)
         self._steps, self._drafted = 0, b""
 
     @property
     def drafted(self) -> bytes:
-        """The bytes of the ids taken since the last commit."""
+        """The bytes of the ids that were taken since the last commit or rewind."""
         return self._drafted
 
     @property
@@ -133,7 +138,7 @@ class Guide:
         return bool(self._matcher.is_accepting())
 
     def allowed(self) -> Tensor:
-        """Which ids may come next. ``[V]``"""
+        """Return a mask of the ids that may come next. ``[V]``"""
         matcher = self._matcher
         if self._at_opening:
             matcher = self._vocabulary.matcher(self._grammar, self._lead)
@@ -142,7 +147,7 @@ class Guide:
         return torch.from_numpy(flags).bool()
 
     def take(self, id_: int) -> bool:
-        """Go on by one id; False, and nothing changes, if it is not allowed."""
+        """Advance by one id. Returns False and changes nothing if the id is not allowed."""
         opening = self._at_opening
         text = (self._vocabulary.opening(self._lead) if opening else self._vocabulary.tokens)[id_]
         if not text:
@@ -158,7 +163,7 @@ class Guide:
         return True
 
     def rescue(self) -> str:
-        """What may come next for a tokenizer that has no way to write it: one character."""
+        """Return one allowed character, for a tokenizer that has no token for the allowed text."""
         follower = Follower(self._grammar)
         follower.push(self.text)
         return (follower.closing() or "")[:1]
@@ -168,7 +173,7 @@ class Guide:
         return self._lead is not None and not self.text and not self._drafted
 
     def _consume(self, text: bytes) -> bool:
-        """Go on by bytes, all or nothing."""
+        """Advance by bytes. Returns False and changes nothing if they are not all allowed."""
         first = self._vocabulary.size
         tokens = [first + byte for byte in text]
         taken = self._matcher.try_consume_tokens(tokens)

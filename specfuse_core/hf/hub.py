@@ -1,6 +1,7 @@
-"""What transformers makes of a model's files: from disk where all of them are, else from the hub.
+"""Fetches what transformers loads from a model's files: from disk if possible, else from the hub.
 
-This module knows where files lie and how a network fails; it knows nothing of devices or dtypes.
+This module knows where files are stored and how a network can fail. It knows nothing of devices or
+dtypes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from specfuse_core.errors import ModelLoadError, ModelNotFoundError, PickleWeigh
 
 __all__ = ["failed", "fetch", "pickled"]
 
-#: Seconds that the hub has to answer the first question about a model.
+#: Time limit in seconds for the first request to the hub about a model.
 _PATIENCE = 5.0
 _NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -43,12 +44,18 @@ _NO_SUCH_MODEL = (
 
 
 def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
-    """``loader.from_pretrained``, from disk if all is there, from the hub if not.
+    """Call ``loader.from_pretrained``, with local files if all are there, else with the hub.
 
-    One call at a time: settings of the process are other ones meanwhile.
+    Callers must not run it in parallel, because it changes settings of the process temporarily.
+
+    Args:
+        config: the model.
+        what: what is loaded, for error messages.
+        loader: a class of transformers with ``from_pretrained``.
+        options: keyword arguments of ``from_pretrained``.
 
     Raises:
-        ModelLoadError: naming the model, ``what`` was looked for, where, and what to do.
+        ModelLoadError: if the files cannot be found or loaded.
     """
     directory = Path(config.path).expanduser()
     path = str(directory) if directory.is_dir() else config.path
@@ -68,29 +75,29 @@ def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
         except OSError as error:
             if "safetensors" in str(error) and not config.allow_pickle:
                 raise pickled(config) from error
-            raise _not_found(config, what, "did not give all of it", error) from error
+            raise _not_found(config, what, "does not have all of its files", error) from error
         except Exception as error:
             raise failed(config, what, error) from error
 
 
 def _ask_hub(config: ModelConfig, what: str) -> None:
-    """Ask the hub for the model once: a download asks many times, and waits in between.
+    """Ask the hub for the model once. A download would retry many times and wait in between.
 
     Raises:
         ModelNotFoundError: if the hub does not answer, or has no such model.
-        PickleWeightsError: if it does not answer, and the cache has only pickled weights.
+        PickleWeightsError: if the hub does not answer and the cache has only pickled weights.
     """
     try:
         url = hf_hub_url(config.path, "config.json", revision=config.revision)
         with _unseen():
             _ask(url)
     except GatedRepoError as error:
-        answer = "shows it only to whom it let in (ask on its page, then run `hf auth login`)"
+        answer = "restricts access to it (request access on its page, then run `hf auth login`)"
         raise _not_found(config, what, answer, error) from error
     except _NO_SUCH_MODEL as error:
-        answer = "has no such model, or shows it only after `hf auth login`"
+        answer = "has no such model or shows it only after `hf auth login`"
         raise _not_found(config, what, answer, error) from error
-    # Whatever else a network or a proxy brings forth.
+    # A network or a proxy may cause any other error.
     except Exception as error:
         cached = (
             try_to_load_from_cache(config.path, name, revision=config.revision) for name in _PICKLES
@@ -104,9 +111,12 @@ def _ask_hub(config: ModelConfig, what: str) -> None:
 
 
 def _ask(url: str) -> None:
-    """Ask for a file's metadata, and wait for the answer no longer than ``_PATIENCE``.
+    """Request a file's metadata and wait at most ``_PATIENCE`` seconds for the answer.
 
-    The client's own limit is one for each step, and there is none for looking up the hub's address.
+    The client's own limit applies to each step separately, and not to the address lookup at all.
+
+    Raises:
+        TimeoutError: if there is no answer in time. Errors of the client are raised as they are.
     """
     answer: Future[None] = Future()
 
@@ -117,7 +127,7 @@ def _ask(url: str) -> None:
         except BaseException as error:
             answer.set_exception(error)
 
-    # Not of a pool, which would be waited for when the program ends.
+    # Not a thread of a pool: the program would wait for it at its end.
     Thread(target=wait, name="specfuse-hub", daemon=True).start()
     try:
         answer.result(_PATIENCE)
@@ -137,9 +147,9 @@ def _not_found(config: ModelConfig, what: str, answer: str, error: Exception) ->
 
 
 def failed(config: ModelConfig, what: str, error: Exception) -> ModelLoadError:
-    """The error for files that are there and cannot be used."""
+    """Return the error for files that exist but cannot be used."""
     hint = (
-        "it comes with its own code: read that code, then allow it with trust_remote_code=True"
+        "it includes its own code: read that code, then allow it with trust_remote_code=True"
         if "trust_remote_code" in str(error)
         else "check the files, the dtype, the device and the free memory"
     )
@@ -150,11 +160,11 @@ def failed(config: ModelConfig, what: str, error: Exception) -> ModelLoadError:
 
 
 def pickled(config: ModelConfig) -> PickleWeightsError:
-    """The error for weights that are stored as pickle only."""
+    """Return the error for weights that are stored only as pickle."""
     return PickleWeightsError(
-        f"{config.path!r}: the weights are stored as pickle only, which can run code when "
-        "opened; convert them (model.save_pretrained writes safetensors), or, if you trust their "
-        "source, give ModelConfig(path=..., allow_pickle=True) in Python."
+        f"{config.path!r}: the weights are stored only as pickle, which can run code when opened; "
+        "convert them (model.save_pretrained writes safetensors) or, if you trust their source, "
+        "use ModelConfig(path=..., allow_pickle=True) in Python."
     )
 
 
@@ -164,9 +174,9 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars of transformers', and no request of its that weights be converted.
+    """Disable transformers' progress bars and its requests to convert pickled weights.
 
-    Loading shows a bar of ours; and asking a service to convert pickled weights is not loading.
+    specfuse shows its own progress bar, and loading a model must not start a conversion elsewhere.
     """
     shown, asked = logging.is_progress_bar_enabled(), os.environ.get(_NO_CONVERSION)
     logging.disable_progress_bar()
@@ -184,7 +194,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _unseen() -> Iterator[None]:
-    """No telemetry, for which the hub's client goes to the network even if all is on disk."""
+    """Disable telemetry, which uses the network even if all files are on disk."""
     before = constants.HF_HUB_DISABLE_TELEMETRY
     constants.HF_HUB_DISABLE_TELEMETRY = True
     try:

@@ -1,8 +1,8 @@
-"""A model's linear layers by oneDNN, on a CPU in float32.
+"""Runs the linear layers of a model with oneDNN, on a CPU in float32.
 
-PyTorch multiplies float32 matrices by MKL, which is slow on some processors. oneDNN takes 0.65 to
-0.9 of the time of a forward pass where it was measured (``benchmarks/LOG.md``). It uses the same
-weights in place. In bfloat16 PyTorch calls oneDNN by itself.
+PyTorch multiplies float32 matrices with MKL, which is slow on some processors. With oneDNN a
+forward pass took 0.65 to 0.9 of the time in our measurements (``benchmarks/LOG.md``). Both use the
+same weights. In bfloat16 PyTorch uses oneDNN already. This module knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ __all__ = ["OneDnnLinear", "with_onednn"]
 
 
 class OneDnnLinear(nn.Linear):
-    """A linear layer for inference; off the CPU, or not in float32, as ``nn.Linear``."""
+    """A linear layer for inference that uses oneDNN for float32 on the CPU.
+
+    For other devices and types it behaves like ``nn.Linear``.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
-        """``input`` times the weights, plus the bias. ``[..., in] -> [..., out]``"""
+        """Multiply ``input`` by the weights and add the bias. ``[..., in] -> [..., out]``"""
         if input.is_cpu and input.dtype == self.weight.dtype == torch.float32:
             product: Tensor = torch.ops.mkldnn._linear_pointwise(
                 input, self.weight, self.bias, "none", [], ""
@@ -31,10 +34,14 @@ class OneDnnLinear(nn.Linear):
 
 
 def with_onednn(model: PreTrainedModel) -> PreTrainedModel:
-    """A model that shares weights, buffers and settings with ``model``, its linears by oneDNN.
+    """Return a copy of ``model`` whose linear layers use oneDNN.
 
-    ``model`` itself is left as it is; it is given back where there is nothing to gain. What is put
-    into ``model`` later (an adapter's layers) is not in the copy; what becomes of its weights is.
+    The copy shares weights, buffers and configuration with ``model``, which is not changed. Later
+    changes of the weights apply to both. Layers that are added to ``model`` later (such as an
+    adapter) are not in the copy.
+
+    Returns:
+        The copy, or ``model`` itself if no layer can use oneDNN.
     """
     linears = [module for module in model.modules() if _gains(module)]
     if not linears or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -42,7 +49,7 @@ def with_onednn(model: PreTrainedModel) -> PreTrainedModel:
     shared = chain(
         model.parameters(),
         model.buffers(),
-        # Where windows are: what is set in one must hold in the other.
+        # The configuration has the attention window, which must be the same in both.
         (module.config for module in model.modules() if hasattr(module, "config")),
     )
     twin = copy.deepcopy(model, {id(one): one for one in shared})
@@ -53,7 +60,7 @@ def with_onednn(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _gains(module: nn.Module) -> bool:
-    # Classes of others (quantized layers, adapters) run as they are.
+    # Subclasses of nn.Linear (quantized layers, adapters) are not replaced.
     if type(module) is not nn.Linear:
         return False
     return module.weight.is_cpu and module.weight.dtype == torch.float32

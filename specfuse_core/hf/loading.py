@@ -1,6 +1,6 @@
-"""From a name, a directory or a loaded object to weights that are ready to run.
+"""Loads weights, tokenizer and chat template of a model, and checks that they are complete.
 
-This module knows where weights lie and what can go wrong with them; it knows nothing of requests.
+This module knows nothing of requests. The hub and its cache are in ``hub``.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from specfuse_core.prompts.template import ChatTemplate
 __all__ = ["check_files", "load_model", "template_of"]
 
 _lock = threading.Lock()
-#: Weights in use, by all that decides how they are loaded: copies of a model share them.
+#: Loaded weights that are in use, by all options that affect loading.
 _in_use: weakref.WeakValueDictionary[str, LoadedModel] = weakref.WeakValueDictionary()
 
 
 def check_files(config: ModelConfig) -> None:
-    """Look for the files of a model in a directory; the hub's cache is looked at while loading.
+    """Check that a directory contains the files of a model. Does nothing for a hub id.
 
     Raises:
-        ModelNotFoundError: a directory that holds no model.
-        NoWeightsError: a directory without weights.
-        PickleWeightsError: a directory with pickled weights only, and ``allow_pickle`` not set.
+        ModelNotFoundError: if the directory contains no model.
+        NoWeightsError: if the directory contains no weights.
+        PickleWeightsError: if the directory contains only pickled weights and ``allow_pickle`` is
+            not set.
     """
     directory = Path(config.path).expanduser()
     if not directory.is_dir():
@@ -60,14 +61,13 @@ def check_files(config: ModelConfig) -> None:
 
 
 def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
-    """Load weights, tokenizer and template, and measure which method is right for the model.
+    """Load weights, tokenizer and template, and choose the model's context method.
 
-    What is on disk, as a directory or in the hub's cache, is taken as it is, and the network left
-    alone; only what is not there is fetched. Two configs that load the same weights in the same
-    way share them.
+    Local files (a directory or the hub's cache) are used without any network access. Only missing
+    files are downloaded. Configurations that load the same weights in the same way share them.
 
     Raises:
-        ModelLoadError: naming the model, what was tried and what to do.
+        ModelLoadError: if loading fails. The message names the model.
     """
     check_files(config)
     directory = Path(config.path).expanduser()
@@ -91,10 +91,18 @@ def template_of(
     chat_template: str | None = None,
     variables: dict[str, Any] | None = None,
 ) -> ChatTemplate:
-    """The chat template of a loaded model, with the end-of-turn ids of its generation config.
+    """Return the chat template of a loaded model.
+
+    Args:
+        model: the model, whose generation config has end-of-turn ids.
+        tokenizer: the model's tokenizer.
+        chat_template: a template that replaces the tokenizer's own, or the name of one of its
+            templates.
+        variables: extra variables of the template.
 
     Raises:
-        NoEndTokenError: if nothing tells when the model ends its turn.
+        NoEndTokenError: if no end-of-turn token is known.
+        TemplateError: if the tokenizer has several templates and no default, and none is chosen.
     """
     ends = getattr(model.generation_config, "eos_token_id", None)
     if ends is None:
@@ -104,7 +112,7 @@ def template_of(
     )
 
 
-#: The fields of ``ModelConfig`` that decide, besides the place, what is loaded and how.
+#: The fields of ``ModelConfig`` that, besides ``path``, affect how weights are loaded.
 _LOADING = (
     "revision",
     "dtype",
@@ -129,15 +137,15 @@ def _weights(config: ModelConfig) -> PreTrainedModel:
         config, "the weights", AutoModelForCausalLM, output_loading_info=True, **options
     )
     if found["missing_keys"]:
-        # transformers makes them up at random, with no more than a log line.
+        # transformers initializes them at random and only logs a message.
         missing = sorted(found["missing_keys"])
         raise NoWeightsError(
             f"{config.path!r}: {len(missing)} weights are missing, the first is {missing[0]!r}; "
-            "check that all files are there, and that it is a causal language model."
+            "check that all files are there and that it is a causal language model."
         )
     if config.device_map is None and config.quantization_config is None:
         if device.type == "cpu" and config.dtype == "auto" and model.dtype == torch.float16:
-            # Half floats are slow and imprecise on a CPU, and not every operation has them.
+            # float16 is slow and imprecise on a CPU, and some operations do not support it.
             model = model.float()
         try:
             model.to(device)  # type: ignore[arg-type]
@@ -161,21 +169,21 @@ def _dtype(config: ModelConfig) -> Any:
 
 
 def _device(config: ModelConfig) -> torch.device:
-    """The device that the model is to run on.
+    """Return the device to run the model on.
 
     Raises:
-        ModelLoadError: if this machine does not have it.
+        ModelLoadError: if the configured device is not available.
     """
     if config.device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(config.device)
         torch.empty(0, device=device)
-    # Builds without CUDA answer with an assertion.
+    # Builds of PyTorch without CUDA raise an AssertionError.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelLoadError(
-            f"{config.path!r}: the device {config.device!r} is not available. The devices of this "
-            f"machine that PyTorch can use: {', '.join(_devices())}."
+            f"{config.path!r}: the device {config.device!r} is not available; use one of: "
+            f"{', '.join(_devices())}."
         ) from error
     return device
 

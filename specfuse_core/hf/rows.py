@@ -1,8 +1,8 @@
-"""Contexts that hold the line as rows of a KV cache.
+"""Contexts that store the line as rows of a KV cache.
 
-- ``PackedContext``: all paths in one forward pass, as a trie, with a 4-D mask;
-- ``CroppedContext``: one forward pass per path, its rows taken out again, for models that build
-  their own position bias from a 2-D mask (such as ALiBi).
+- ``PackedContext`` runs all paths in one forward pass, as a trie with a 4-D mask.
+- ``CroppedContext`` runs one forward pass per path and removes its rows afterwards. It is for
+  models that build their own position bias from a 2-D mask (such as ALiBi).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Places = np.ndarray[Any, np.dtype[np.int_]]
 
 
 class _RowContext(Context):
-    """Common ground of the methods that hold the line as rows of a KV cache."""
+    """Base class of the contexts that store the line as rows of a KV cache."""
 
     def __init__(self, runner: Runner, capacity: int = 0) -> None:
         super().__init__(runner, capacity)
@@ -48,10 +48,12 @@ class _RowContext(Context):
 
 
 class PackedContext(_RowContext):
-    """All paths in one forward pass: a trie of new rows behind the line's.
+    """Runs all paths in one forward pass, as a trie of new rows after those of the line.
 
     Args:
-        form: how the model takes 4-D masks.
+        runner: the model.
+        capacity: number of ids to allocate memory for.
+        form: the form of 4-D masks that the model expects.
     """
 
     one_pass = True
@@ -78,12 +80,18 @@ class PackedContext(_RowContext):
         return self._masks(self._seen(trie), at, np.concatenate([np.arange(len(self.ids)), at]))
 
     def _seen(self, trie: Trie) -> Seen:
-        """What each node sees of the line and of the trie. ``[T, line + T]``"""
+        """Return which ids of the line and nodes of the trie each node sees. ``[T, line + T]``"""
         line = np.arange(len(self.ids))[None, :] < np.array(trie.starts)[:, None]
         return np.concatenate([line, trie.ancestors], axis=1)
 
     def _masks(self, seen: Seen, rows: Places, columns: Places) -> Tensor | dict[str, Tensor]:
-        """``seen`` in the model's form, for tokens at the places ``rows`` and ``columns``."""
+        """Convert ``seen`` to the form of mask that the model expects.
+
+        Args:
+            seen: which columns each row sees. ``[T, S]``
+            rows: positions of the tokens of the rows. ``[T]``
+            columns: positions of the tokens of the columns. ``[S]``
+        """
         if self._form == "full":
             return self._additive(seen)
         distance = rows[:, None] - columns[None, :]
@@ -96,7 +104,7 @@ class PackedContext(_RowContext):
         }
 
     def _additive(self, seen: Seen) -> Tensor:
-        # Additive floats are the only form that both sdpa and eager attention take right.
+        # An additive float mask is the only form that both sdpa and eager attention handle.
         dtype, device = self._runner.dtype, self._runner.device
         mask = torch.zeros(seen.shape, dtype=dtype, device=device)
         mask.masked_fill_(~torch.from_numpy(seen).to(device), torch.finfo(dtype).min)
@@ -104,10 +112,17 @@ class PackedContext(_RowContext):
 
 
 class Trie:
-    """Paths that begin alike share rows; parents come before children.
+    """A trie of paths: paths with a common beginning share nodes. Parents come before children.
 
-    ``tokens``, ``positions``, ``starts``: per node ``[T]``; ``ancestors``: which nodes each node
-    sees, itself included ``[T, T]``; ``nodes``: the nodes of each path ``[P][...]``.
+    Attributes:
+        tokens: id of each node. ``[T]``
+        positions: position of each node in the sequence. ``[T]``
+        starts: number of ids of the line that each node sees. ``[T]``
+        ancestors: which nodes each node sees, including itself. ``[T, T]``
+        nodes: the nodes of each path. ``[P][...]``
+
+    Args:
+        paths: the paths.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -138,7 +153,7 @@ class Trie:
 
 
 class CroppedContext(_RowContext):
-    """One forward pass per path; its rows are taken out, and the line's put back."""
+    """Runs one forward pass per path, removes its rows, and restores the rows of the line."""
 
     def __init__(self, runner: Runner, capacity: int = 0) -> None:
         super().__init__(runner, capacity)

@@ -1,8 +1,9 @@
-"""Logits -> the next id. The noise of a draw belongs to (seed, base model, position, id).
+"""Samples the next token id from logits.
 
-A draw takes the largest sum of log-probability and Gumbel noise, which draws by the probabilities.
-Since an id's noise depends on nothing else, rounding in the logits changes a draw only where two
-sums are level, however flat the distribution. This module knows nothing of text or caches.
+Sampling takes the id with the largest sum of log-probability and Gumbel noise (the Gumbel-max
+trick). The noise of an id depends only on seed, base model, position and id, so that rounding
+errors of the logits change the result only if two sums are almost equal. This module knows nothing
+of text or caches.
 """
 
 from __future__ import annotations
@@ -18,25 +19,40 @@ from specfuse_core.config import SamplingParams
 
 __all__ = ["Chooser", "Sampler", "gumbel"]
 
-#: The largest logits that are sorted first; the whole vocabulary only if these do not suffice.
+#: Number of the largest logits to sort first. All are sorted only if these are not enough.
 _SHORTLIST = 1024
-#: 2 ** 64 over the golden ratio, as a signed number.
+#: 2 ** 64 divided by the golden ratio, as a signed number.
 _GOLDEN = -0x61C8864680B583EB
 
 
 class Chooser(Protocol):
-    """Whatever chooses the next id of a draft."""
+    """The interface of a sampler: it chooses the next id of a draft."""
 
     def choose(self, logits: Tensor, position: int, context: Sequence[int]) -> int:
-        """The id at ``position``, from ``logits`` ``[V]`` after the ids ``context``."""
+        """Choose the id at ``position``.
+
+        Args:
+            logits: logits after the ids ``context``. ``[V]``
+            position: position of the new id in the sequence.
+            context: ids of the prompt and of the answer so far.
+        """
         ...
 
 
 def gumbel(seed: int, name: str, position: int, ids: Tensor) -> Tensor:
-    """Standard Gumbel noise ``[N]`` for each of ``ids`` ``[N]``, from these four alone.
+    """Return standard Gumbel noise for each of ``ids``. It depends on the four arguments only.
 
-    Counter-based, so that only the ids that may be drawn cost anything: splitmix64 (Steele, Lea
-    and Flood, OOPSLA 2014), started at a hash of the first three, with the id as its counter.
+    The generator is splitmix64 (Steele, Lea and Flood, OOPSLA 2014). It starts at a hash of seed,
+    name and position, and its counter is the id, so that noise is computed for ``ids`` only.
+
+    Args:
+        seed: seed of the request.
+        name: name of the base model.
+        position: position in the sequence.
+        ids: token ids. ``[N]``
+
+    Returns:
+        The noise. ``[N]``
     """
     key = hashlib.blake2b(f"{seed}\0{name}\0{position}".encode(), digest_size=8).digest()
     # Sums and products of 64-bit integers wrap around.
@@ -44,24 +60,25 @@ def gumbel(seed: int, name: str, position: int, ids: Tensor) -> Tensor:
     bits = (bits ^ _shifted(bits, 30)) * -0x40A7B892E31B1A47
     bits = (bits ^ _shifted(bits, 27)) * -0x6B2FB644ECCEEE15
     bits = bits ^ _shifted(bits, 31)
-    # 52 bits and a half, out of 2 ** 52: neither 0 nor 1.
+    # (52 random bits + 0.5) / 2 ** 52, which is neither 0 nor 1.
     uniform = (_shifted(bits, 12).double() + 0.5) * 2.0**-52
     return -(-uniform.log()).log()
 
 
 def _shifted(bits: Tensor, count: int) -> Tensor:
-    """``bits`` to the right, as if they had no sign."""
+    """Shift ``bits`` to the right as unsigned numbers."""
     return (bits >> count) & ((1 << (64 - count)) - 1)
 
 
 class Sampler:
-    """Draws as transformers' logits processors would filter: repetition penalty, temperature,
-    top-k, top-p, min-p, in this order.
+    """Samples with the filters of transformers' logits processors.
+
+    It applies repetition penalty, temperature, top-k, top-p and min-p, in this order.
 
     Args:
-        params: the user's sampling parameters; ``temperature=0`` takes the largest logit.
-        name: the base model's name in the ensemble.
-        undraftable: ids that may never be drawn.
+        params: the sampling parameters; ``temperature=0`` selects the largest logit.
+        name: name of the base model in the ensemble.
+        undraftable: ids that must never be sampled. ``[N]``
     """
 
     def __init__(self, params: SamplingParams, name: str, undraftable: Tensor) -> None:
@@ -70,7 +87,7 @@ class Sampler:
         self._undraftable = undraftable
 
     def choose(self, logits: Tensor, position: int, context: Sequence[int]) -> int:
-        """The id at ``position``, from ``logits`` ``[V]`` after the ids ``context``."""
+        """Choose the id at ``position``; see :class:`Chooser`."""
         params = self._params
         undraftable = self._undraftable.to(logits.device)
         logits = logits.float().index_fill(0, undraftable, -torch.inf)
@@ -83,7 +100,7 @@ class Sampler:
         return int(ids[(values + noise).argmax()])
 
     def _survivors(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """What passes top-k, top-p and min-p: logits ``[N]`` and their ids ``[N]``."""
+        """Return the logits ``[N]`` that pass top-k, top-p and min-p, and their ids ``[N]``."""
         params, size = self._params, len(logits)
         top = min(params.top_k or size, size)
         if params.top_p == 1 and params.min_p == 0:
@@ -100,7 +117,7 @@ class Sampler:
         return values[:kept], ids[:kept]
 
     def _kept(self, probabilities: Tensor) -> int:
-        """How many of the sorted ``probabilities`` pass top-p and then min-p; at least one."""
+        """Return how many of the sorted ``probabilities`` pass top-p and min-p; at least one."""
         kept = len(probabilities)
         if self._params.top_p < 1:
             before = probabilities.cumsum(0) - probabilities

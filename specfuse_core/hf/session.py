@@ -1,9 +1,10 @@
-"""One local base model's view of one request: drafts, verifies and commits text.
+"""LocalSession: drafts, verifies and commits text for one request with one local base model.
 
-The state is ``ids == prompt ids + encode(response so far)``, whoever wrote which segment. All
-tokenising is in ``tokens``, all running in ``context``; this module joins the two. The context's
-line may be shorter than the state (it catches up when it is used) or longer (by what the model's
-own winning draft left over, which opens the next draft).
+The state is ``ids == prompt ids + encode(response so far)``, whichever model wrote a segment. This
+module combines ``prompts.tokens``, which tokenizes, with ``context``, which runs the model. The
+line of the context may be shorter than the state; then the missing ids are run when they are
+needed. It may also be longer: the part of the model's own winning draft that was cut off opens the
+next draft. This module knows nothing of votes or of other models.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from specfuse_core.types import Candidate, Cost, Verification
 
 __all__ = ["LocalSession"]
 
-#: Tokens that a draft may go on beyond its limit while they do not make up a character yet.
+#: Number of tokens that a draft may exceed its limit by to complete its first character.
 _CHARACTER_TOKENS = 4
 
 
 class LocalSession:
-    """One request of a ``LocalBackend``.
+    """A session of a ``LocalBackend``.
 
     Args:
-        context: the model's, empty.
+        context: an empty context of the model.
         prompt: the rendered conversation.
-        response: the answer's tokens, with the prompt's opening already in them.
+        response: text and ids of the answer, which begins with the prompt's opening.
         ends: end-of-turn ids.
-        chooser: draws the ids of the drafts.
-        context_window: tokens that prompt and answer together may have.
-        guide: the answer's way through its grammar, if it has one.
+        chooser: samples the ids of drafts.
+        context_window: maximum number of tokens of prompt and answer together.
+        guide: the position in the grammar; None if the answer is unconstrained.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class LocalSession:
         self._chooser = chooser
         self._window = context_window
         self._guide = guide
-        # The last drafted id, which has not been run yet; it rides in the pass that verifies.
+        # The last drafted id, which has not been run yet. Verification runs it in the same pass.
         self._unrun: list[int] = []
         # The paths of the last verification.
         self._paths: list[Path] = []
@@ -67,23 +68,23 @@ class LocalSession:
 
     @property
     def ids(self) -> list[int]:
-        """Prompt and response. ``[n]``"""
+        """Ids of the prompt and the response. ``[n]``"""
         return self._prompt + self._response.ids
 
     @property
     def cost(self) -> Cost:
-        """What was spent so far."""
+        """Tokens and forward passes that the request has used so far."""
         return replace(self._cost, forward_passes=self._context.passes)
 
     @property
     def room(self) -> int:
-        """Tokens that still fit the context window."""
+        """Number of tokens that still fit the context window."""
         return self._window - len(self._prompt) - len(self._response.ids)
 
     def draft(self, max_tokens: int) -> Candidate:
-        """Decode up to ``max_tokens`` tokens; cut back to complete words unless they end."""
+        """Decode up to ``max_tokens`` tokens, cut back to complete words unless the answer ends."""
         ids = self._catch_up()
-        # What the last own draft left over is in the line, and would be drawn again.
+        # The line still has the ids that were cut off the last draft. They open this draft.
         drafted = self._context.ids[len(ids) :][:max_tokens]
         ends = self._draw_more(ids, drafted, max_tokens)
         run = len(self._context.ids) - len(ids)
@@ -94,13 +95,13 @@ class LocalSession:
         if ends:
             return Candidate(complete_characters(text), True)
         whole = complete_characters(text) or text
-        # A model that draws only tokens without text has nothing more to say.
+        # If the drafted tokens have no text, the model ends the answer.
         return Candidate(
             complete_segment(self._response.text, whole) if whole else whole, not whole
         )
 
     def _draw_more(self, ids: list[int], drafted: list[int], max_tokens: int) -> bool:
-        """Draw ids until there are enough; whether the last one ended the answer."""
+        """Append sampled ids to ``drafted``. Returns whether the model ended the answer."""
         guide = self._guide
         if guide is not None:
             guide.rewind()
@@ -117,14 +118,14 @@ class LocalSession:
         return False
 
     def _guided(self, guide: Guide, ends: bool) -> Candidate:
-        """What was drafted under a grammar: by its bytes, which the grammar has seen."""
+        """Return the candidate that was drafted under a grammar, from the bytes of its ids."""
         text = guide.drafted.decode(errors="ignore")
         if not ends:
             text = complete_segment(guide.text, text, free=guide.free) or guide.rescue()
         return Candidate(text, ends)
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
-        """Log-probability and logit of every token of each candidate, the state unchanged."""
+        """Return log-probability and logit of every token of each candidate. ``[C]``"""
         ids = self._catch_up()
         wholes = [self._prompt + self._response.peek(candidate.text) for candidate in candidates]
         found: list[Path | None] = []
@@ -134,7 +135,7 @@ class LocalSession:
         self._paths = [path for path in dict.fromkeys(found) if path is not None and path.tokens]
         if self._paths and self._unrun and self._context.one_pass:
             unrun = Path(len(self._context.ids), tuple(self._unrun))
-            # First, so that its row lies right behind the line's.
+            # First, so that its row directly follows the rows of the line.
             self._paths = [unrun, *(path for path in self._paths if path != unrun)]
         logits = self._context.branch(self._paths) if self._paths else []
         self._spend(verified=sum(len(path.tokens) for path in self._paths))
@@ -147,13 +148,13 @@ class LocalSession:
         ]
 
     def commit(self, segment: Candidate) -> None:
-        """Append the segment's text; what was run of it while verifying is kept."""
+        """Append the segment's text, and keep the rows that verification computed for it."""
         self._response.push(segment.text)
         if self._guide is not None:
             self._guide.commit(segment.text)
         ids, line = self.ids, self._context.ids
         if (line + self._unrun)[: len(ids)] == ids:
-            # The model's own draft, or the beginning of it: the rest opens the next draft.
+            # The segment is the model's own draft or its beginning: the rest opens the next draft.
             self._adopt(line + self._unrun)
         else:
             self._adopt(ids)
@@ -166,7 +167,7 @@ class LocalSession:
         self._paths, self._unrun = [], []
 
     def _adopt(self, ids: list[int]) -> None:
-        """Make the verified path that leads to ``ids`` the line, if there is one."""
+        """Make the verified path that leads to ``ids`` part of the line, if there is one."""
         for index, (start, tokens) in enumerate(self._paths):
             if start + len(tokens) == len(ids) and [*self._context.ids[:start], *tokens] == ids:
                 self._context.adopt(index)
@@ -174,7 +175,7 @@ class LocalSession:
         self._paths = []
 
     def _catch_up(self) -> list[int]:
-        """Run what was committed and not run yet; the state's ids."""
+        """Run the committed ids that have not been run yet. Returns the ids of the state."""
         ids, context = self.ids, self._context
         have = len(_shared(context.ids, ids))
         if have == len(ids) and not context.knows(have - 1):
@@ -198,7 +199,7 @@ class LocalSession:
         return bool(complete_characters(self._response.decode(drafted)))
 
     def _draw(self, ids: list[int], drafted: list[int]) -> int | None:
-        """The next id; None if the grammar allows none."""
+        """Sample the next id; None if the grammar allows none."""
         guide, allowed = self._guide, None
         if guide is not None:
             allowed = guide.allowed()
@@ -218,13 +219,13 @@ class LocalSession:
         return id_
 
     def _path(self, whole: list[int], ends: bool) -> Path:
-        """How to reach ``whole`` from the line; no tokens if all its logits are known."""
+        """Return the path from the line to ``whole``; without tokens if all logits are known."""
         line = self._context.ids
         if self._unrun and not ends and whole == line + self._unrun:
             return Path(len(line), ())
         shared = len(_shared(line, whole))
         if shared < len(whole) and not self._context.knows(shared - 1):
-            # It branches inside what was run long ago: that id is run again, for its logits.
+            # The logits at the branching point were dropped: run that id again.
             shared -= 1
         return Path(shared, tuple(whole[shared:]))
 
@@ -236,7 +237,7 @@ class LocalSession:
         path: Path,
         known: dict[Path, Tensor],
     ) -> Verification:
-        """The scores of ``whole[first:]``, and of the end of the turn if ``ends``."""
+        """Return log-probabilities and logits of ``whole[first:]``, and of the end if ``ends``."""
         positions = range(first - 1, len(whole) - (not ends))
         if not positions:
             return Verification(())
@@ -248,7 +249,7 @@ class LocalSession:
         targets = torch.tensor(whole[first:], device=logits.device)
         chosen = logits[: len(targets)].gather(1, targets[:, None])[:, 0]
         if ends:
-            # The probability that the model ends here, by whichever of its end-of-turn tokens.
+            # The probability of any of the end-of-turn tokens.
             end = logits[-1, sorted(self._ends)].logsumexp(0, keepdim=True)
             chosen = torch.cat([chosen, end])
         logprobs = (chosen - mass).tolist()
@@ -263,9 +264,9 @@ class LocalSession:
 
 
 def _shared(first: list[int], second: list[int]) -> list[int]:
-    """The ids with which both begin."""
+    """Return the longest common prefix."""
     size = min(len(first), len(second))
-    # Lists that differ do so near their ends.
+    # Lists usually differ only near their ends.
     low = max(size - 64, 0)
     if first[:low] != second[:low]:
         low = 0

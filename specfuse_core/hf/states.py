@@ -1,7 +1,7 @@
 """Contexts for models whose cache cannot be cut back row by row.
 
-- ``SnapshotContext``: copies of the whole state, for recurrent and hybrid models;
-- ``RereadContext``: no cache at all, for models whose cached decoding is itself wrong.
+- ``SnapshotContext`` copies the whole state. It is for recurrent and hybrid models.
+- ``RereadContext`` uses no cache. It is for models whose decoding with a cache is wrong.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ __all__ = ["RereadContext", "SnapshotContext"]
 
 
 class SnapshotContext(Context):
-    """Copies of the whole state, taken where the line may have to go back to.
+    """Copies the whole state at the positions that the line may be cut back to.
 
     Args:
-        stepwise: run token by token from the state, for models whose multi-token continuation
-            is wrong.
+        runner: the model.
+        capacity: not used.
+        stepwise: whether to continue a state token by token, for models that give wrong logits if
+            several tokens follow a state.
     """
 
-    #: States kept besides the one after the first ids (the prompt).
+    #: Number of states to keep besides the one after the first ids (the prompt).
     KEPT = 4
 
     def __init__(self, runner: Runner, capacity: int = 0, *, stepwise: bool = False) -> None:
@@ -75,7 +77,7 @@ class SnapshotContext(Context):
         self._path_states = []
 
     def _state_at(self, length: int) -> Any:
-        """A state of its own after the line's first ``length`` ids."""
+        """Return a copy of the state after the first ``length`` ids of the line."""
         if length == len(self.ids):
             return copy.deepcopy(self._state)
         at = max((at for at in self._saved if at <= length), default=0)
@@ -95,14 +97,14 @@ class SnapshotContext(Context):
 
 
 class RereadContext(Context):
-    """No cache: everything is run again each time."""
+    """Uses no cache: runs all ids again each time."""
 
     def _run_line(self, ids: Sequence[int]) -> Tensor:
         logits, _ = self._run([*self.ids, *ids], use_cache=False, keep=1)
         return logits[-1]
 
     def _cut(self, length: int) -> None:
-        """Nothing is held."""
+        """There is no cache to change."""
 
     def _run_paths(self, paths: Sequence[Path]) -> list[Tensor]:
         found = []
@@ -112,4 +114,4 @@ class RereadContext(Context):
         return found
 
     def _keep_path(self, index: int) -> None:
-        """Nothing is held."""
+        """There is no cache to change."""

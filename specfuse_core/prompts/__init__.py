@@ -1,6 +1,6 @@
-"""From a conversation to ids, and from text to ids and back, by each model's own tokenizer.
+"""Converts conversations and text to token ids, and ids to text, with each model's own tokenizer.
 
-Templates, tokenizers and their repairs belong here; nothing here imports torch.
+Chat templates, tokenizers and the repair of conversations belong here. No module imports torch.
 """
 
 __all__: list[str] = []

@@ -1,6 +1,6 @@
-"""Text <-> ids of one tokenizer, where text can never become a control token.
+"""Encodes text to token ids and decodes ids to text, with the tokenizer of one base model.
 
-This module knows nothing of conversations or models.
+Ordinary text never becomes a control token. This module knows nothing of conversations or models.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from specfuse_core.errors import ModelLoadError
 
 __all__ = ["Encoded", "TextCodec"]
 
-#: Characters after which text is encoded as it would be in the middle of a longer text.
+#: Characters that are put before a text to encode it as in the middle of a longer text.
 _ANCHORS = ("\n", ".", "a")
-#: Letters that hardly any vocabulary knows: a syllable of Yi, a hieroglyph.
+#: Letters that few vocabularies contain: a syllable of Yi and a hieroglyph.
 _RARE = "\ua000 \U00013000"
-#: Name of the token of a byte that no other token has.
+#: Name of a byte-fallback token.
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def _byte_letters() -> dict[str, int]:
-    """The characters that byte-level tokenizers write bytes with (GPT-2): visible ones."""
+    """Return the visible characters that byte-level tokenizers (GPT-2) use for bytes."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     letters = {chr(byte): byte for byte in visible}
@@ -38,24 +38,29 @@ _LETTERS = _byte_letters()
 
 
 class Encoded(NamedTuple):
-    """Ids and, for each, where its characters begin in the text. ``[T], [T]``"""
+    """An encoded text.
+
+    Args:
+        ids: the token ids. ``[T]``
+        starts: position in the text at which each token's characters begin. ``[T]``
+    """
 
     ids: list[int]
     starts: list[int]
 
 
 class TextCodec:
-    """Encodes and decodes with private copies of a fast tokenizer (which users may share).
+    """Encodes and decodes text with private copies of a fast tokenizer.
 
-    *Control tokens* are the special tokens and the end-of-turn tokens: text that spells one is
-    encoded as ordinary tokens, and none is ever drafted as text.
+    *Control tokens* are the special tokens and the end-of-turn tokens. Text that spells a control
+    token is encoded as ordinary tokens, and control tokens are never drafted as text.
 
     Args:
-        tokenizer: a tokenizer backed by the tokenizers library.
+        tokenizer: a tokenizer that is backed by the tokenizers library. It is not changed.
         ends: ids of the end-of-turn tokens.
 
     Raises:
-        ModelLoadError: for a tokenizer that is not backed by the tokenizers library.
+        ModelLoadError: if the tokenizer is not backed by the tokenizers library.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Iterable[int] = ()) -> None:
@@ -63,11 +68,11 @@ class TextCodec:
         if not isinstance(backend, Tokenizer):
             raise ModelLoadError(
                 f"{type(tokenizer).__name__} is not a fast tokenizer, which specfuse needs; save "
-                "a tokenizer.json beside the weights (AutoTokenizer converts most formats)."
+                "a tokenizer.json with the weights (AutoTokenizer converts most formats)."
             )
         added = backend.get_added_tokens_decoder()
         special = {id_ for id_, token in added.items() if token.special}
-        # An end that is an ordinary piece of the vocabulary (a line break) stays text.
+        # An end-of-turn token that is an ordinary token (such as a line break) stays text.
         special |= set(tokenizer.all_special_ids) | (set(ends) & added.keys())
         self.control = frozenset(special)
         self.vocabulary = backend.get_vocab_size(with_added_tokens=True)
@@ -85,30 +90,31 @@ class TextCodec:
             ]
         )
         self._plain.encode_special_tokens = True
-        # What text may never become. The unknown token stands for unknown characters, unless the
-        # vocabulary knows all: then it may be another token's second name (GPT-2's end of text).
+        # Ids that text must never become. The unknown token is not one of them if the tokenizer
+        # uses it for unknown characters. If it never does, the unknown token may be another
+        # control token (in GPT-2 it is the end-of-text token).
         unknown = set(self._plain.encode(_RARE, add_special_tokens=False).ids)
         self._forbidden = self.control - unknown
         self._spelled: dict[int, list[int]] = {}
 
     @cached_property
     def control_pattern(self) -> re.Pattern[str] | None:
-        """Matches the text of any control token; None if there are none."""
+        """A pattern that matches the text of any control token; None if there are none."""
         names = sorted(self._names, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, names))) if names else None
 
     def control_id(self, text: str) -> int | None:
-        """Id of the control token that ``text`` spells, if it does."""
+        """Return the id of the control token that ``text`` spells; None if it spells none."""
         return self._names.get(text)
 
     @cached_property
     def opens_with_space(self) -> bool:
-        """Whether text at the beginning is encoded otherwise than in the middle (SentencePiece)."""
+        """Whether text is encoded differently at the start than in the middle (SentencePiece)."""
         return self._encode("a b").ids != self._after_anchor("a b").ids
 
     @cached_property
     def opens_with_space_after_control(self) -> bool:
-        """Whether text after a control token is encoded as at the beginning."""
+        """Whether text after a control token is encoded as at the start."""
         for name, id_ in self._names.items():
             ids = self._marked.encode(name + "a b", add_special_tokens=False).ids
             if ids and ids[0] == id_:
@@ -117,27 +123,28 @@ class TextCodec:
 
     @cached_property
     def opening(self) -> int | None:
-        """Id of the control token that the tokenizer itself puts before a text, if it does."""
+        """Id of the control token that the tokenizer adds before a text; None if it adds none."""
         ids = self._marked.encode("a", add_special_tokens=True).ids
         return ids[0] if ids and ids[0] in self.control else None
 
     def encode(self, text: str, *, continuing: bool = False) -> Encoded:
-        """Encode ordinary text; what spells a control token is encoded as other text is.
+        """Encode ordinary text. Text that spells a control token is encoded as ordinary tokens.
 
         Args:
             text: any text.
-            continuing: encode as in the middle of a text, without an artificial first space.
+            continuing: whether to encode it as in the middle of a text, without an artificial
+                space before it.
         """
         if continuing and self.opens_with_space:
             return self._after_anchor(text)
         return self._encode(text)
 
     def encode_marked(self, text: str) -> list[int]:
-        """Encode text in which control tokens count as such (a rendered template)."""
+        """Encode a rendered template: text that spells a control token becomes that token."""
         return list(self._marked.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int], before: Sequence[int] = ()) -> str:
-        """Text of ``ids`` as a continuation of the ids ``before``."""
+        """Return the text that ``ids`` add to the text of the ids ``before``."""
         if not before:
             return str(self._plain.decode(list(ids), skip_special_tokens=True))
         base = self._plain.decode(list(before), skip_special_tokens=True)
@@ -149,15 +156,15 @@ class TextCodec:
 
     @cached_property
     def anchor(self) -> list[int]:
-        """Ids to decode after, so that a first piece keeps its space (see ``decode``)."""
+        """Ids to pass to ``decode`` as ``before``, so that the first token keeps its space."""
         return list(self._plain.encode(_ANCHORS[0], add_special_tokens=False).ids)
 
     def strips(self, control: str) -> tuple[bool, bool]:
-        """Whether a control token swallows white space at its left, at its right."""
+        """Return whether a control token absorbs white space to its left and to its right."""
         return self._strips.get(control, (False, False))
 
     def token_bytes(self) -> list[bytes]:
-        """The bytes of each id in the middle of a text; none for control tokens. ``[V]``"""
+        """Return the bytes of each id in the middle of a text; empty for control tokens. ``[V]``"""
         tokenizer = self._plain
         decoder = json.dumps(json.loads(tokenizer.to_str())["decoder"], ensure_ascii=False)
         added = {id_: token.content for id_, token in tokenizer.get_added_tokens_decoder().items()}
@@ -177,13 +184,13 @@ class TextCodec:
         return tokens
 
     def _spelled_bytes(self, id_: int, name: str) -> bytes:
-        """Bytes of a byte-level token, whose name has a character for each."""
+        """Return the bytes of a byte-level token, whose name has one character per byte."""
         if all(character in _LETTERS for character in name):
             return bytes(_LETTERS[character] for character in name)
         return name.encode()
 
     def _decoded_bytes(self, id_: int, name: str) -> bytes:
-        """Bytes of any other token: what it adds to a text before it."""
+        """Return the bytes of any other token: the text that it adds to the text before it."""
         text = self.decode([id_], self.anchor)
         return b"" if "\ufffd" in text else text.encode()
 
@@ -194,9 +201,9 @@ class TextCodec:
         return self._without_control(self._after_anchor_raw(text))
 
     def _without_control(self, encoded: Encoded) -> Encoded:
-        """``encoded`` with control tokens spelled out.
+        """Replace control tokens in ``encoded`` by ordinary tokens.
 
-        Some vocabularies hold a control token's text as an ordinary piece too (Unigram).
+        Some vocabularies (Unigram) contain the text of a control token as an ordinary token too.
         """
         if self._forbidden.isdisjoint(encoded.ids):
             return encoded
@@ -208,7 +215,7 @@ class TextCodec:
         return spelled
 
     def _spell(self, id_: int) -> list[int]:
-        """Ordinary ids for the text of a control token: its characters one by one."""
+        """Return ordinary ids for the characters of a control token's text."""
         if id_ not in self._spelled:
             characters = self._plain.id_to_token(id_) or ""
             ids = [i for character in characters for i in self._after_anchor_raw(character).ids]
@@ -224,7 +231,7 @@ class TextCodec:
             size = len(self._plain.encode(anchor, add_special_tokens=False).ids)
             encoding = self._plain.encode(anchor + text, add_special_tokens=False)
             head, rest = encoding.offsets[:size], encoding.offsets[size:]
-            # Where the anchor merged with the text it cannot be taken off again.
+            # If the anchor was merged with the text, it cannot be removed: try the next one.
             if all(end <= len(anchor) for _, end in head) and all(
                 start >= len(anchor) for start, _ in rest[:1]
             ):

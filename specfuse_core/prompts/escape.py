@@ -1,4 +1,7 @@
-"""What users wrote is never taken for a control token, whatever a template does with it."""
+"""Escapes control tokens in messages, so that text from users never becomes a control token.
+
+This module knows nothing of particular templates.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,16 @@ _PRIVATE = 0xF0000
 
 
 class Escape:
-    """Hides what spells a control token in messages from the template, and from the tokenizer.
+    """Hides text that spells a control token from the chat template and from the tokenizer.
 
-    Each control token's text is replaced by one private-use character that no message holds;
-    after rendering, control tokens are found, and the hidden text is encoded as ordinary text.
+    Before rendering, each such text is replaced by a private-use character that no message
+    contains. After rendering, the control tokens that remain come from the template. The hidden
+    text is restored and encoded as ordinary text.
+
+    Args:
+        codec: the tokenizer.
+        turns: the messages.
+        tools: the tools in OpenAI's format.
     """
 
     def __init__(
@@ -44,11 +53,11 @@ class Escape:
         self._hidden = dict(zip(spelled, free, strict=False))
 
     def hide(self, turn: Message) -> Message:
-        """``turn`` with the private-use characters in place of control tokens' texts."""
+        """Replace the control tokens in a message by private-use characters."""
         return _map_texts(turn, self._hide_text) if self._hidden else turn
 
     def hide_all(self, values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """``values``, such as tools, with the private-use characters in all their texts."""
+        """Replace the control tokens in all texts of ``values``, such as tools."""
         return [_changed(value, self._hide_text) for value in values]
 
     def _hide_text(self, text: str) -> str:
@@ -57,20 +66,20 @@ class Escape:
         return text
 
     def encode(self, rendered: str) -> list[int]:
-        """Ids of a rendered conversation."""
+        """Encode a rendered conversation."""
         pattern = self._codec.control_pattern
         if pattern is None:
             return self._codec.encode_marked(rendered)
         if not self._hidden:
             ids = self._codec.encode_marked(rendered)
             marks = [self._codec.control_id(name) for name in pattern.findall(rendered)]
-            # A normaliser can make a control token's text out of other characters (NFKC does).
+            # A normalizer such as NFKC may create the text of a control token from other text.
             if [id_ for id_ in ids if id_ in self._codec.control] == marks:
                 return ids
         return self._encode_between(rendered, pattern)
 
     def _encode_between(self, rendered: str, pattern: re.Pattern[str]) -> list[int]:
-        """Ids of the control tokens in ``rendered`` and, on its own, of each text between them."""
+        """Encode ``rendered`` by encoding each text between control tokens separately."""
         ids: list[int] = []
         position = 0
         after_control = False
@@ -96,7 +105,7 @@ class Escape:
 
 
 def _changed(value: Any, change: Callable[[str], str]) -> Any:
-    """``value`` with every text in it changed."""
+    """Return ``value`` with ``change`` applied to every text in it."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
@@ -107,7 +116,7 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _map_texts(turn: Message, change: Callable[[str], str]) -> Message:
-    """``turn`` with every text that a user, a tool or a model wrote changed."""
+    """Return a message with ``change`` applied to every text of a user, a tool or a model."""
     return replace(
         turn,
         content=change(turn.content),

@@ -1,7 +1,8 @@
-"""Conversations made fit for templates that refuse them: pure functions on turns.
+"""Rewrites conversations for chat templates that refuse them.
 
-Templates that know no system role, demand strict alternation or know no tools are given a
-conversation that says the same in other turns.
+Some templates have no system role, require strictly alternating roles, or do not support tools. The
+pure functions here rewrite a conversation in other roles with the same content. This module does
+not render anything.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Repair = Callable[[Sequence[Message]], list[Message]]
 
 
 def _merged(turns: Sequence[Message]) -> list[Message]:
-    """Neighbouring turns of one role become one turn."""
+    """Merge neighbouring messages of the same role."""
     merged: list[Message] = []
     for turn in turns:
         last = merged[-1] if merged else None
@@ -32,7 +33,7 @@ def _merged(turns: Sequence[Message]) -> list[Message]:
 
 
 def _system_in_user(turns: Sequence[Message]) -> list[Message]:
-    """System turns become the beginning of the user turn that follows."""
+    """Move system messages to the beginning of the next user message."""
     moved: list[Message] = []
     held: list[str] = []
     for turn in turns:
@@ -47,7 +48,7 @@ def _system_in_user(turns: Sequence[Message]) -> list[Message]:
 
 
 def _tools_as_text(turns: Sequence[Message]) -> list[Message]:
-    """Calls and results as plain text, in the wire format (DESIGN section 6)."""
+    """Write tool calls and their results as text, in the common format of all models."""
     written: list[Message] = []
     for turn in turns:
         if turn.role == "tool":
@@ -63,14 +64,14 @@ def _tools_as_text(turns: Sequence[Message]) -> list[Message]:
 
 
 def _user_first(turns: Sequence[Message]) -> list[Message]:
-    """A conversation that an assistant opened gets a user turn before it."""
+    """Add a user message to a conversation that begins with another role."""
     first = next((i for i, turn in enumerate(turns) if turn.role != "system"), len(turns))
     if first < len(turns) and turns[first].role == "user":
         return list(turns)
     return [*turns[:first], Message("user", "..."), *turns[first:]]
 
 
-#: Tried in order, from the least invasive.
+#: Combinations of repairs, in the order in which they are tried.
 REPAIRS: tuple[tuple[Repair, ...], ...] = (
     (),
     (_merged,),

@@ -1,7 +1,8 @@
-"""Conversation -> prompt ids, by one base model's own chat template.
+"""Renders conversations to prompt ids with the chat template of one base model.
 
-Templates that refuse a system role, demand strict alternation or do not know tools are given a
-repaired conversation; what users wrote is never taken for a control token.
+If the template refuses a conversation, a repaired form is rendered (see ``repairs``). Text from
+users never becomes a control token (see ``escape``). This module knows nothing of sessions or
+models.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from specfuse_core.request import Message
 
 __all__ = ["PLAIN_TEMPLATE", "ChatTemplate", "Prompt"]
 
-#: For base models without a chat template: one labelled paragraph per turn. The answer ends with
+#: Template for base models without one: one labelled paragraph per message. The answer ends with
 #: the model's end-of-text token.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
@@ -41,10 +42,10 @@ class Prompt:
     """A rendered conversation.
 
     Args:
-        ids: what the model reads before the answer. ``[P]``
+        ids: token ids of the prompt. ``[P]``
         lead: white space that the template puts between prompt and answer.
-        continuing: whether the answer follows ordinary text rather than a control token.
-        opening: text of a final assistant turn, which the answer goes on from.
+        continuing: whether the answer follows ordinary text instead of a control token.
+        opening: text of a final assistant message, which the answer continues.
     """
 
     ids: tuple[int, ...]
@@ -57,15 +58,15 @@ class ChatTemplate:
     """Renders conversations for one base model.
 
     Args:
-        tokenizer: gives the template and renders it.
-        template: a Jinja template that replaces the tokenizer's own, or the name of one of its
-            several.
+        tokenizer: the tokenizer, which renders the template.
+        template: a Jinja template that replaces the tokenizer's own, or the name of one of the
+            tokenizer's templates; None for the tokenizer's own.
         variables: extra variables of the template.
-        ends: end-of-turn ids known from the generation config.
+        ends: end-of-turn ids of the generation config.
 
     Raises:
-        NoEndTokenError: if nothing tells when the model ends its turn.
-        TemplateError: if the tokenizer has several templates and none is chosen.
+        NoEndTokenError: if no end-of-turn token is known.
+        TemplateError: if the tokenizer has several templates and no default, and none is chosen.
     """
 
     def __init__(
@@ -88,12 +89,17 @@ class ChatTemplate:
         self._begins = self._plain and _adds_bos(tokenizer, self.codec)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Prompt:
-        """Render and encode a conversation; a final assistant turn becomes the opening.
+        """Render and encode a conversation.
 
-        Tools are described by the template where it does so, else in a system turn.
+        A final assistant message becomes the ``opening`` of the prompt. If the template does not
+        describe the tools, a system message does.
+
+        Args:
+            messages: the conversation.
+            tools: tools that the prompt describes.
 
         Raises:
-            TemplateError: if the template refuses every repaired form.
+            TemplateError: if the template refuses the conversation and all its repaired forms.
         """
         turns = list(messages)
         opening: list[str] = []
@@ -122,7 +128,7 @@ class ChatTemplate:
         return bool(rendered)
 
     def _described(self, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
-        """The conversation rendered, with the tools in it."""
+        """Render the conversation with a description of the tools."""
         bare = self._repaired(turns)
         if not tools:
             return bare
@@ -130,7 +136,7 @@ class ChatTemplate:
             rendered = self._repaired(turns, tools)
         except TemplateError:
             rendered = ""
-        # Earlier calls name tools too.
+        # Earlier tool calls contain names of tools too, so count the names.
         names = [tool["function"]["name"] for tool in tools]
         if all(rendered.count(name) > bare.count(name) for name in names):
             return rendered
@@ -149,7 +155,7 @@ class ChatTemplate:
                 repaired = repair(repaired)
             try:
                 rendered = self._render(repaired, tools, add_generation_prompt=True)
-            # Templates raise whatever Jinja or Python raises in them.
+            # A template may raise errors of Jinja or of Python.
             except (JinjaError, TypeError, ValueError, KeyError, AttributeError) as caught:
                 error = error or caught
                 continue
@@ -159,7 +165,7 @@ class ChatTemplate:
         if fallback is None:
             raise TemplateError(
                 f"the chat template of {self._tokenizer.name_or_path or 'the model'} refuses the "
-                f"conversation ({error}); give another with ModelConfig(chat_template=...)."
+                f"conversation ({error}); use another one with ModelConfig(chat_template=...)."
             )
         return fallback
 
@@ -181,7 +187,7 @@ class ChatTemplate:
         return str(rendered)
 
     def _shape(self, codec: TextCodec) -> tuple[str, int | None]:
-        """White space before an answer, and id of the control token that closes it, if any."""
+        """Return the white space before an answer and the id of the control token after it."""
         question = [Message("user", "a")]
         try:
             before = self._render(question, add_generation_prompt=True)
@@ -198,7 +204,7 @@ class ChatTemplate:
 
 
 def _own_template(tokenizer: PreTrainedTokenizerBase, wanted: str | None) -> str | None:
-    """The template that was asked for, or the tokenizer's own (the default one of several)."""
+    """Return the template ``wanted``, or the tokenizer's own; None if it has none."""
     if not tokenizer.chat_template:
         return wanted or None
     try:
@@ -206,7 +212,7 @@ def _own_template(tokenizer: PreTrainedTokenizerBase, wanted: str | None) -> str
     except ValueError as error:
         raise TemplateError(
             f"{tokenizer.name_or_path or 'the model'} has several chat templates "
-            f"({', '.join(tokenizer.chat_template)}) and none is the default; name one with "
+            f"({', '.join(tokenizer.chat_template)}) and no default; name one with "
             "ModelConfig(chat_template=...)."
         ) from error
 
@@ -217,17 +223,17 @@ def _end_ids(
     found = {*configured, tokenizer.eos_token_id, closing} - {None}
     if not found:
         raise NoEndTokenError(
-            f"nothing tells when {tokenizer.name_or_path or 'the model'} ends its turn: neither "
-            "its generation config, nor its tokenizer, nor its chat template names an end token; "
-            "set tokenizer.eos_token or generation_config.eos_token_id."
+            f"{tokenizer.name_or_path or 'the model'} has no end-of-turn token: generation config, "
+            "tokenizer and chat template name none; set tokenizer.eos_token or "
+            "generation_config.eos_token_id."
         )
     return frozenset(int(id_) for id_ in found if id_ is not None)
 
 
 def _without_thinking(rendered: str) -> str:
-    """A prompt that opens the answer's thinking, without that: the answer opens it itself.
+    """Remove an opening reasoning marker at the end of a prompt.
 
-    Other models share the answer, and their prompts do not open it.
+    The answer has to contain the marker, because the prompts of the other models do not.
     """
     bare = rendered.rstrip()
     for opening, _ in THINKING:

@@ -1,6 +1,6 @@
-"""A response's ids, kept equal to the encoding of its text while the text grows.
+"""Keeps the token ids of a response equal to the encoding of its text while the text grows.
 
-This module knows nothing of models; see ``codec`` for the encoding itself.
+This module knows nothing of models or conversations. The encoding itself is in ``codec``.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from specfuse_core.prompts.codec import Encoded, TextCodec
 
 __all__ = ["ResponseTokens"]
 
-#: Below this many tokens the whole response is encoded again: it costs next to nothing.
+#: A response with fewer tokens than this is encoded as a whole, which is fast enough.
 _SHORT = 48
-#: How far back the encoding of a longer response starts again.
+#: Number of tokens at the end of a longer response that are encoded again.
 _BACK = 16
-#: So many tokens in a row, equal in id and place, and the two encodings have met.
+#: Number of successive tokens, equal in id and position, at which two encodings are joined.
 _MEET = 3
-#: Ids of the response after which a draft is decoded.
+#: Number of ids of the response that are decoded together with a draft.
 _BEFORE = 5
 
 
 class ResponseTokens:
-    """Text and ids of one response in one tokenizer; ``ids == encode(lead + text)`` always.
+    """Text and token ids of one response, so that always ``ids == encode(lead + text)``.
 
     Args:
         codec: the tokenizer.
-        lead: white space that the chat template puts before an answer; it is in the ids, but
-            not in the text.
+        lead: white space that the chat template puts before an answer. It is part of the ids, but
+            not of the text.
         continuing: whether the response follows ordinary text (see ``TextCodec.encode``).
     """
 
@@ -38,20 +38,20 @@ class ResponseTokens:
 
     @property
     def ids(self) -> list[int]:
-        """Ids of the response so far. ``[T]``"""
+        """Token ids of the response so far. ``[T]``"""
         return self._encoded.ids
 
     def peek(self, more: str) -> list[int]:
-        """Ids that the response would have with ``more`` appended."""
+        """Return the ids that the response would have with ``more`` appended."""
         return self._extended(more).ids
 
     def push(self, more: str) -> None:
-        """Append ``more``."""
+        """Append ``more`` to the response."""
         self._encoded = self._extended(more)
         self.text += more
 
     def decode(self, drafted: list[int]) -> str:
-        """Text of ids drafted after the response."""
+        """Return the text of ids that were drafted after the response."""
         before = self.ids[-_BEFORE:]
         if before:
             return self._codec.decode(drafted, before)
@@ -67,7 +67,7 @@ class ResponseTokens:
         return self._codec.encode(text, continuing=self._continuing)
 
     def _spliced(self, text: str) -> Encoded | None:
-        """The encoding of ``text`` from the cached one and that of its tail, if they meet."""
+        """Join the cached encoding with a new encoding of the tail; None if they do not agree."""
         ids, starts = self._encoded
         origin = -1
         first = len(ids) - _BACK
@@ -91,10 +91,10 @@ class ResponseTokens:
 
 
 def _space_at(text: str, start: int) -> int:
-    """Where the space of a token that starts at ``start`` is; -1 if there is none.
+    """Return the position of the space before or at ``start``; -1 if there is none.
 
-    White space is where encodings of a text and of its tail meet soonest; tokenizers differ in
-    whether a word's place includes the space before it.
+    The encodings of a text and of its tail agree soonest if the tail begins with white space.
+    Tokenizers differ in whether the position of a word includes the space before it.
     """
     if text[start : start + 1].isspace():
         return start
