@@ -1,5 +1,6 @@
 """One question: each base model alone, beside what they write together.
 
+pip install .
 python examples/compare.py
 """
 

@@ -1,5 +1,6 @@
 """Stream an answer of the bundled ensemble, and see who writes what.
 
+pip install .
 python examples/generate.py
 """
 

@@ -1,5 +1,6 @@
 """An agent that reads, reckons, calls a tool and answers from its result.
 
+pip install '.[examples]'
 python examples/langchain_agent.py
 """
 

@@ -1,5 +1,6 @@
 """A LangGraph graph with a checkpointer: a turn waits in its thread until the next one comes.
 
+pip install '.[examples]'
 python examples/langchain_langgraph.py
 """
 

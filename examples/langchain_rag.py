@@ -1,7 +1,10 @@
 """Retrieve, then answer: a LangChain chain over a small vector store, with nothing to download.
 
 The notes were drawn by the generator that the bundled models are trained with; the embedding hashes
-words. Run: python examples/langchain_rag.py
+words.
+
+    pip install '.[examples]'
+    python examples/langchain_rag.py
 """
 
 import math

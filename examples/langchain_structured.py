@@ -1,5 +1,6 @@
 """Objects of a pydantic class, whatever the models would rather write.
 
+pip install '.[examples]'
 python examples/langchain_structured.py
 """
 

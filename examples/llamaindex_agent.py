@@ -1,5 +1,6 @@
 """An agent that reads, reckons, calls a tool and answers from its result, as it happens.
 
+pip install '.[llamaindex]'
 python examples/llamaindex_agent.py
 """
 

@@ -1,5 +1,6 @@
 """A chat over notes: each answer streams, and the engine remembers.
 
+pip install '.[llamaindex]'
 python examples/llamaindex_chat.py
 """
 

@@ -1,7 +1,10 @@
 """A query engine that streams its answer, shows its sources, and tells who wrote what.
 
 The notes were drawn by the generator that the bundled models are trained with; the embedding hashes
-words. Run: python examples/llamaindex_query_engine.py
+words.
+
+    pip install '.[llamaindex]'
+    python examples/llamaindex_query_engine.py
 """
 
 import math

@@ -1,5 +1,6 @@
 """Objects of a pydantic class, whatever the models would rather write, and as they grow.
 
+pip install '.[llamaindex]'
 python examples/llamaindex_structured.py
 """
 

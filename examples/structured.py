@@ -1,5 +1,6 @@
 """Answers that obey a JSON schema, a choice or a pattern, whatever the models would rather write.
 
+pip install .
 python examples/structured.py
 """
 

@@ -1,5 +1,6 @@
 """Read, reckon, then call a tool with the result: three models, one answer.
 
+pip install .
 python examples/tools.py
 """
 

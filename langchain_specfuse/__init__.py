@@ -1,5 +1,10 @@
 """specfuse as a LangChain chat model."""
 
-from langchain_specfuse.chat_models import ChatSpecFuse
+from specfuse_core.frameworks.extras import missing_extra
+
+try:
+    from langchain_specfuse.chat_models import ChatSpecFuse
+except ModuleNotFoundError as error:
+    raise missing_extra(error, "langchain_core", "langchain") from None
 
 __all__ = ["ChatSpecFuse"]

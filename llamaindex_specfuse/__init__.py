@@ -1,8 +1,13 @@
 """specfuse as a LlamaIndex LLM."""
 
-from llamaindex_specfuse.base import SpecFuseLLM
-from llamaindex_specfuse.events import FusionRoundEvent, FusionTraceHandler, capture
-from llamaindex_specfuse.tokenizer import ConservativeTokenizer
+from specfuse_core.frameworks.extras import missing_extra
+
+try:
+    from llamaindex_specfuse.base import SpecFuseLLM
+    from llamaindex_specfuse.events import FusionRoundEvent, FusionTraceHandler, capture
+    from llamaindex_specfuse.tokenizer import ConservativeTokenizer
+except ModuleNotFoundError as error:
+    raise missing_extra(error, "llama_index", "llamaindex") from None
 
 __all__ = [
     "ConservativeTokenizer",

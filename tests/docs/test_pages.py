@@ -1,4 +1,8 @@
-"""What the README and the pages show is true: programs, commands, links, names of files."""
+"""What the README and the pages show is true: commands, links, names of files.
+
+That programs print what is shown is tested in ``tests/package``, in the environments that the pages
+tell people to make.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +45,6 @@ def blocks(page: str) -> list[tuple[str, str]]:
 def test_all_pages_are_looked_at() -> None:
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/index.md"} < set(NAMES)
     assert {"docs/api/core.md", "docs/langchain.md"} < set(NAMES)
-
-
-@pytest.mark.parametrize("page", NAMES)
-def test_a_page_shows_what_its_programs_and_commands_print(page: str) -> None:
-    shown, untimed = text_of(page), OUTPUTS["untimed"]
-    assert untimed(OUTPUTS["filled"](shown)) == untimed(shown), "run: make outputs"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +137,7 @@ def check_install(wanted: str) -> None:
     if extra := re.fullmatch(r"\.\[(\w+)\]", wanted):
         assert extra[1] in PYPROJECT["project"]["optional-dependencies"]
     else:
-        assert wanted in (".", "langchain")
+        assert wanted in (".", "langchain") or (ROOT / wanted / "pyproject.toml").exists()
 
 
 @pytest.mark.parametrize(("page", "command"), commands())
@@ -153,8 +151,9 @@ def test_a_command_that_is_shown_exists(page: str, command: str) -> None:
                 check_module(module)
             case ("make", [target]):
                 check_make(target)
-            case ("pip", ["install", wanted]):
-                check_install(wanted)
+            case ("pip", ["install", *wanted]):
+                for one in wanted:
+                    check_install(one)
             case ("HF_HUB_OFFLINE=1", [_, "-q", *rest]):
                 assert all((ROOT / path).exists() for path in rest if path.startswith("tests/"))
             case ("git", ["diff"]):

@@ -1,0 +1,149 @@
+"""Environments as pip would make them, from what is installed here: nothing is downloaded.
+
+An environment is a virtual one of its own. In it are links to the distributions that some
+requirements lead to, by the metadata of the built wheel and of what it requires, and nothing else:
+a requirement that is not declared is a ``ModuleNotFoundError`` there, as it is for a user.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+#: The distributions that this repository builds, by their folders.
+OURS = {
+    "specfuse": ROOT,
+    "llama-index-llms-specfuse": ROOT / "packages" / "llama-index-llms-specfuse",
+}
+
+
+def build(name: str, target: str, folder: Path) -> Path:
+    """One of our distributions as a ``wheel`` or an ``sdist``."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)],
+        cwd=OURS[name],
+        check=True,
+        capture_output=True,
+    )
+    ending = {"wheel": ".whl", "sdist": ".tar.gz"}[target]
+    (built,) = folder.glob(f"{name.replace('-', '_')}-*{ending}")
+    return built
+
+
+def unpack(wheel: Path, folder: Path) -> None:
+    """Install a wheel into a folder, without what it requires."""
+    options = ["--no-deps", "--no-index", "--no-compile", "--disable-pip-version-check"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "--target", str(folder), str(wheel)],
+        check=True,
+        capture_output=True,
+    )
+
+
+class Index:
+    """What environments are made of.
+
+    Args:
+        unpacked: a folder with our own distributions; all others are those of this environment.
+    """
+
+    def __init__(self, unpacked: Path) -> None:
+        self._unpacked = unpacked
+
+    @cached_property
+    def _available(self) -> Mapping[str, Distribution]:
+        folders = [str(self._unpacked), sysconfig.get_path("purelib")]
+        found: dict[str, Distribution] = {}
+        for distribution in distributions(path=folders):
+            found.setdefault(canonicalize_name(distribution.name), distribution)
+        return found
+
+    def required(self, *requirements: str) -> dict[str, Distribution]:
+        """The distributions that ``requirements`` lead to, by their names.
+
+        Raises:
+            LookupError: if one is not installed here, or in no version that is asked for.
+        """
+        waiting = [Requirement(requirement) for requirement in requirements]
+        chosen: dict[str, Distribution] = {}
+        done: set[tuple[str, str]] = set()
+        while waiting:
+            wanted = waiting.pop()
+            name = canonicalize_name(wanted.name)
+            distribution = self._available.get(name)
+            if distribution is None or not wanted.specifier.contains(
+                distribution.version, prereleases=True
+            ):
+                raise LookupError(f"{wanted} is not installed here")
+            chosen[name] = distribution
+            for extra in {"", *wanted.extras} - {extra for one, extra in done if one == name}:
+                done.add((name, extra))
+                waiting += _required(distribution, extra)
+        return chosen
+
+    def environment(self, folder: Path, *requirements: str) -> Environment:
+        """A new environment with what ``requirements`` lead to."""
+        venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
+        environment = Environment(folder)
+        for distribution in self.required(*requirements).values():
+            for owned in _owned(distribution):
+                link = environment.packages / owned
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(str(distribution.locate_file(owned)))
+        return environment
+
+
+class Environment:
+    """A virtual environment.
+
+    Args:
+        folder: where it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.python = folder / "bin" / "python"
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        self.packages = folder / "lib" / version / "site-packages"
+
+    def run(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run its Python in the root of the repository, whose packages it does not import."""
+        return subprocess.run(
+            [str(self.python), "-I", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            input=given,
+            capture_output=True,
+            text=True,
+        )
+
+
+def _required(distribution: Distribution, extra: str) -> Iterator[Requirement]:
+    for line in distribution.requires or ():
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            yield requirement
+
+
+def _owned(distribution: Distribution) -> set[Path]:
+    """The outermost packages of a distribution, and its files outside of packages.
+
+    Namespace packages, which other distributions share, are not among them.
+    """
+    files = [Path(file) for file in distribution.files or () if ".." not in Path(file).parts]
+    packages = {file.parent for file in files if file.name == "__init__.py"}
+    return {
+        next((folder for folder in reversed(file.parents) if folder in packages), file)
+        for file in files
+        if file.suffix != ".pyc"
+    }
