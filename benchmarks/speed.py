@@ -6,14 +6,12 @@ numbers are ratios of process CPU time (which equals wall time on an idle machin
 the repetitions. The last line is one JSON object.
 
 - ``fused_over_generate``: the fused answer against the sum of each model's own ``generate`` of
-  as many tokens as the answer has for it.
-- ``naive_over_fused``: everything run again each round, against the fused answer; the texts are
-  asserted to be equal.
-
-Both are what the same work costs with transformers as it is: ``generate``, and the authors' loop
-over plain models. ``--plain`` takes oneDNN's linear layers away from the fused side too, which
-leaves what fusing itself costs, and what caches alone save.
-
+  as many tokens as the answer has for it. Three ratios, named by what runs the linear layers:
+  ``plain`` has PyTorch's own (MKL, on most processors) on both sides, ``onednn`` has oneDNN on both
+  sides, and ``as_shipped`` is specfuse with oneDNN against transformers as it is. The first two are
+  what fusing itself costs.
+- ``naive_over_fused``: everything run again each round, as the authors' loop does, against the
+  fused answer; ``plain`` and ``as_shipped`` as above. The texts are asserted to be equal.
 - ``threads``: the sequential engine's wall time over that with one Python thread per model.
 - ``first_segment``: wall time to the first segment with one thread per model, over the slowest
   model's own prefill and draft; on a machine with fewer cores than models also the critical path
@@ -26,11 +24,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -39,8 +37,14 @@ from transformers import GenerationConfig, PreTrainedModel
 from benchmarks.hf.ensemble import MODELS, ScriptedLocalBackend, build, prompt_of
 from benchmarks.overhead import bundled_overhead, large_vocabulary_overhead
 from specfuse_core import FusionConfig, FusionEngine, Request
+from specfuse_core.hf.linears import with_onednn
 
 _CONFIG = FusionConfig(method="specem")
+#: What may run the linear layers, and what that is called.
+_KERNELS = {
+    "plain": "MKL" if torch.backends.mkl.is_available() else "PyTorch's own",
+    "onednn": "oneDNN",
+}
 
 
 def _cpu(work: Callable[[], Any]) -> tuple[float, float, Any]:
@@ -53,9 +57,15 @@ def _cpu(work: Callable[[], Any]) -> tuple[float, float, Any]:
 class Bench:
     """The models, and the engines over the first K of them."""
 
-    def __init__(self, count: int, *, plain: bool = False) -> None:
+    def __init__(self, count: int) -> None:
         self.pairs = [(name, *build(name)) for name in list(MODELS)[:count]]
-        self.fast = [self._backend(i, onednn=not plain) for i in range(count)]
+        plain = [model for _, model, _ in self.pairs]
+        self.models = {"plain": plain, "onednn": [with_onednn(model) for model in plain]}
+        self.backends = {
+            kernel: [self._backend(i, onednn=kernel == "onednn") for i in range(count)]
+            for kernel in _KERNELS
+        }
+        self.fast = self.backends["onednn"]
         self.slow = [self._backend(i, reencode=True, onednn=False) for i in range(count)]
         self.pool = ThreadPoolExecutor(count)
 
@@ -68,35 +78,44 @@ class Bench:
     def cell(self, k: int, prefix: int, answer: int, repeats: int) -> dict[str, Any]:
         """All ratios for K models, a prefix and an answer of so many tokens."""
         prompt = prompt_of(prefix, self.fast[0])
-        fused = FusionEngine(self.fast[:k], _CONFIG)
+        fused = {
+            kernel: FusionEngine(backends[:k], _CONFIG)
+            for kernel, backends in self.backends.items()
+        }
         slow = FusionEngine(self.slow[:k], _CONFIG)
-        text = fused.generate(prompt, max_new_tokens=answer, seed=0).text
-        lengths = [backend.count_tokens(text) for backend in self.fast[:k]]
-        generate, cached, cached_wall, reference = [], [], [], []
+        options = {"max_new_tokens": answer, "seed": 0}
+        found = slow.generate(prompt, **options)
+        lengths = [backend.count_tokens(found.text) for backend in self.fast[:k]]
+        generate: dict[str, list[float]] = {kernel: [] for kernel in _KERNELS}
+        cached: dict[str, list[float]] = {kernel: [] for kernel in _KERNELS}
+        reference = []
         for i in range(repeats):
-            generate.append(_cpu(partial(self._generate, k, prompt, lengths))[0])
-            cpu, wall, result = _cpu(partial(fused.generate, prompt, max_new_tokens=answer, seed=0))
-            cached.append(cpu)
-            cached_wall.append(wall)
+            for kernel in _KERNELS:
+                alone = partial(self._generate, kernel, k, prompt, lengths)
+                generate[kernel].append(_cpu(alone)[0])
+                cpu, _, result = _cpu(partial(fused[kernel].generate, prompt, **options))
+                if result.text != found.text:
+                    raise RuntimeError("the engines do not agree on the text")
+                cached[kernel].append(cpu)
             # Slow and steady: fewer repetitions do.
             if i < max(1, repeats - 2):
-                cpu, _, again = _cpu(partial(slow.generate, prompt, max_new_tokens=answer, seed=0))
-                if again.text != text or result.text != text:
-                    raise RuntimeError("the engines do not agree on the text")
-                reference.append(cpu)
-        median = statistics.median
+                reference.append(_cpu(partial(slow.generate, prompt, **options))[0])
         return {
             "models": k,
             "prefix": prefix,
             "answer": answer,
-            "rounds": len(result.rounds),
-            "fused_over_generate": round(
-                median(c / g for c, g in zip(cached, generate, strict=True)), 3
-            ),
-            "fused_cpu_s": round(median(cached), 3),
-            "fused_wall_s": round(median(cached_wall), 3),
-            "generate_cpu_s": round(median(generate), 3),
-            "naive_over_fused": round(median(reference) / median(cached), 2),
+            "rounds": len(found.rounds),
+            "fused_over_generate": {
+                "plain": _ratio(cached["plain"], generate["plain"]),
+                "onednn": _ratio(cached["onednn"], generate["onednn"]),
+                "as_shipped": _ratio(cached["onednn"], generate["plain"]),
+            },
+            "fused_cpu_s": {kernel: round(median(s), 3) for kernel, s in cached.items()},
+            "generate_cpu_s": {kernel: round(median(s), 3) for kernel, s in generate.items()},
+            "naive_over_fused": {
+                "plain": round(median(reference) / median(cached["plain"]), 2),
+                "as_shipped": round(median(reference) / median(cached["onednn"]), 2),
+            },
         }
 
     def threads(self, k: int, prefix: int, answer: int, repeats: int) -> dict[str, Any]:
@@ -111,8 +130,8 @@ class Bench:
             for engine, found in zip(engines, walls, strict=True):
                 work = partial(engine.generate, prompt, max_new_tokens=answer, seed=0)
                 found.append(_cpu(work)[1])
-        ratio = statistics.median(a / b for a, b in zip(*walls, strict=True))
-        return {"models": k, "prefix": prefix, "answer": answer, "speedup": round(ratio, 2)}
+        speedup = _ratio(*walls)
+        return {"models": k, "prefix": prefix, "answer": answer, "speedup": speedup}
 
     def first_segment(self, k: int, prefix: int, repeats: int) -> dict[str, Any]:
         """Time to the first segment over the slowest model's own prefill and draft."""
@@ -121,7 +140,9 @@ class Bench:
         tokens = _CONFIG.segment_tokens
         measured, critical = [], []
         for _ in range(repeats):
-            alone = max(_cpu(partial(self._generate_one, i, prompt, tokens))[1] for i in range(k))
+            alone = max(
+                _cpu(partial(self._generate_one, "plain", i, prompt, tokens))[1] for i in range(k)
+            )
             stream = engine.stream(prompt, max_new_tokens=64, seed=0)
             measured.append(_cpu(partial(next, stream))[1] / alone)
             stream.close()
@@ -134,17 +155,34 @@ class Bench:
         return {
             "models": k,
             "prefix": prefix,
-            "over_slowest": round(statistics.median(measured), 2),
-            "critical_path_over_slowest": round(statistics.median(critical), 2),
+            "over_slowest": round(median(measured), 2),
+            "critical_path_over_slowest": round(median(critical), 2),
         }
 
-    def _generate(self, k: int, prompt: str, lengths: list[int]) -> None:
+    def _generate(self, kernel: str, k: int, prompt: str, lengths: list[int]) -> None:
         for i in range(k):
-            self._generate_one(i, prompt, lengths[i])
+            self._generate_one(kernel, i, prompt, lengths[i])
 
-    def _generate_one(self, i: int, prompt: str, tokens: int) -> None:
-        _, model, tokenizer = self.pairs[i]
-        _generate(model, tokenizer(prompt)["input_ids"], tokens)
+    def _generate_one(self, kernel: str, i: int, prompt: str, tokens: int) -> None:
+        tokenizer = self.pairs[i][2]
+        _generate(self.models[kernel][i], tokenizer(prompt)["input_ids"], tokens)
+
+
+def _ratio(above: list[float], below: list[float]) -> float:
+    """The median ratio of two measurements that were taken in turns."""
+    return round(median(a / b for a, b in zip(above, below, strict=True)), 3)
+
+
+def _line(cell: dict[str, Any]) -> str:
+    """A cell's three ratios beside each other, with the names of what ran the linear layers."""
+    plain, onednn = _KERNELS["plain"], _KERNELS["onednn"]
+    ratios = cell["fused_over_generate"]
+    return (
+        f"{cell['models']} models, {cell['prefix']} / {cell['answer']} tokens, fused / generate: "
+        f"{ratios['plain']:.2f} ({plain} on both sides), "
+        f"{ratios['onednn']:.2f} ({onednn} on both sides), "
+        f"{ratios['as_shipped']:.2f} (specfuse with {onednn} / transformers with {plain})"
+    )
 
 
 def _generate(model: PreTrainedModel, ids: list[int], tokens: int) -> None:
@@ -170,7 +208,6 @@ def main() -> None:
         help="only this cell; may be repeated",
     )
     parser.add_argument("--constrained", action="store_true", help="only what constraints cost")
-    parser.add_argument("--plain", action="store_true", help="the fused side without oneDNN too")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -184,18 +221,18 @@ def main() -> None:
         grid = [(1, 512, 64), (3, 512, 64)]
     elif args.cell:
         grid = [(k, p, n) for k, p, n in args.cell]
-    bench = Bench(max(3, *(k for k, _, _ in grid)), plain=args.plain)
+    bench = Bench(max(3, *(k for k, _, _ in grid)))
     for name, model, _ in bench.pairs:
         print(f"{name}: {model.num_parameters() / 1e6:.0f} M parameters", flush=True)
     cells = []
     for k, prefix, answer in grid:
         cells.append(bench.cell(k, prefix, answer, args.repeats))
-        print(cells[-1], flush=True)
+        print(_line(cells[-1]), cells[-1], sep="\n", flush=True)
     threads = [bench.threads(k, 512, 64, args.repeats) for k in (2, 3)]
     print(threads, flush=True)
     first = [bench.first_segment(k, 512, args.repeats) for k in (2, 3)]
     print(first, flush=True)
-    found = {"plain": args.plain, "cells": cells, "threads": threads, "first_segment": first}
+    found = {"cells": cells, "threads": threads, "first_segment": first}
     print(json.dumps(found | {"constrained": constrained}))
 
 
