@@ -71,6 +71,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def method(self) -> str | None:
+        """How the model keeps what it has read; None before loading, or without such a method."""
+        ...
+
+    @property
     def context_window(self) -> int:
         """Maximum number of tokens of prompt and answer together. Loads the model if needed."""
         ...

@@ -1,4 +1,4 @@
-"""Every error that specfuse raises, under one root.
+"""Every error that specfuse raises, under one root, and its warnings.
 
 The tree (indent = subclass)::
 
@@ -27,6 +27,10 @@ The tree (indent = subclass)::
         GenerationError               generation failed after the answer had started
             NoVerificationError       no verifier could score any candidate
             AnswerTimeoutError        the answer exceeded its time limit
+
+The warnings::
+
+    SlowMethodWarning                 a model runs slower than it should; derives from UserWarning
 
 No error derives from ValueError, TypeError or RuntimeError. LlamaIndex treats the first two as an
 answer that it could not parse and returns "Empty Response", and treats a RuntimeError as a nested
@@ -57,6 +61,7 @@ __all__ = [
     "PickleWeightsError",
     "PromptTooLongError",
     "RequestError",
+    "SlowMethodWarning",
     "TemplateError",
     "UnknownModelError",
     "UnknownOptionError",
@@ -173,3 +178,7 @@ class NoVerificationError(GenerationError):
 
 class AnswerTimeoutError(GenerationError):
     """Raised if an answer exceeded its time limit. Its base models have stopped."""
+
+
+class SlowMethodWarning(UserWarning):
+    """Issued if a model runs with a slower method than it should need. Answers are the same."""

@@ -210,7 +210,7 @@ class FusionEngine(Constructors):
                     session = backend.start(request)
                     opened.callback(session.close)
                     weight = self._roster.weights.get(name, 1.0)
-                    members.append(Member(name, session, drafts, verifies, weight))
+                    members.append(Member(name, session, drafts, verifies, weight, backend.method))
             ensemble = Ensemble(members, self.config, self._executor)
             segments = self._run(request, ensemble, follower, cancel or threading.Event())
             next(segments)

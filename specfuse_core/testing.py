@@ -76,6 +76,10 @@ class ScriptedBackend:
         return "cpu" if self.loads else None
 
     @property
+    def method(self) -> None:
+        """None, since a script keeps nothing that it has read."""
+
+    @property
     def declared_window(self) -> int | None:
         """The context window, which is always known."""
         return self.context_window

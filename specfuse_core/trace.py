@@ -187,6 +187,7 @@ def answer_summary(finish: FinishReason, usage: Usage) -> Record:
                 "segments": model.segments,
                 "characters": model.characters,
                 "exited": model.exited,
+                "method": model.method,
                 "prompt_tokens": model.cost.prompt_tokens,
                 "drafted_tokens": model.cost.drafted_tokens,
                 "verified_tokens": model.cost.verified_tokens,

@@ -191,6 +191,9 @@ class ModelUsage:
         exited: index of the round after which the model left; None if it stayed.
         cost: tokens and forward passes.
         seconds: wall time in seconds of its drafting, verification and commits.
+        method: how the model keeps what it has read, for example ``"packed-full"``, or
+            ``"reread"``, which runs the whole text again for every token. None if the backend has
+            no such method.
     """
 
     name: str
@@ -200,6 +203,7 @@ class ModelUsage:
     exited: int | None
     cost: Cost
     seconds: float
+    method: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,11 +129,11 @@ def test_the_version_is_a_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\w*", specfuse_core.__version__)
 
 
-def error_classes() -> dict[str, type[Exception]]:
+def error_classes(root: type[Exception] = errors.FusionError) -> dict[str, type[Exception]]:
     return {
         name: thing
         for name, thing in vars(errors).items()
-        if inspect.isclass(thing) and issubclass(thing, Exception)
+        if inspect.isclass(thing) and issubclass(thing, root)
     }
 
 
@@ -157,10 +157,11 @@ def test_the_drawn_tree_is_the_real_tree() -> None:
 
 
 def test_every_error_is_exported_and_explained() -> None:
-    assert errors.__all__ == sorted(error_classes())
-    for thing in error_classes().values():
+    assert errors.__all__ == sorted(error_classes(Exception))
+    assert error_classes(Exception) == error_classes() | error_classes(UserWarning)
+    for thing in error_classes(Exception).values():
         assert thing.__doc__
-        assert issubclass(thing, errors.FusionError)
+        assert f" {thing.__name__} " in (errors.__doc__ or "")
 
 
 def test_no_error_can_be_taken_for_bad_parsing() -> None:

@@ -23,6 +23,7 @@ class Member:
         drafts: whether the model drafts.
         verifies: whether the model verifies.
         weight: voting weight; the weights of the active members sum to 1.
+        method: how the model keeps what it has read; see :class:`ModelUsage`.
         quality: Q_i, the sum of the model's vote shares so far.
         rounds: number of rounds in which the model took part.
         segments: number of rounds that its candidate won.
@@ -36,6 +37,7 @@ class Member:
     drafts: bool
     verifies: bool
     weight: float
+    method: str | None = None
     quality: float = 0.0
     rounds: int = 0
     segments: int = 0
@@ -53,4 +55,5 @@ class Member:
             self.exited,
             self.session.cost,
             self.seconds,
+            self.method,
         )

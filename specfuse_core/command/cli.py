@@ -12,8 +12,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -31,6 +33,7 @@ from specfuse_core.errors import (
     FusionError,
     InvalidConstraintError,
     InvalidOptionError,
+    SlowMethodWarning,
     UnknownOptionError,
 )
 from specfuse_core.fusion import FusionEngine
@@ -213,9 +216,11 @@ def _write_json(engine: FusionEngine, request: Request) -> int:
 
 @contextmanager
 def _reported(debug: bool) -> Iterator[None]:
-    """Every error as one line and an exit code."""
+    """Every error as one line and an exit code, and our own warnings as one line."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_warn, warnings.showwarning)
+            yield
     except typer.Exit:
         raise
     except BrokenPipeError:
@@ -227,6 +232,15 @@ def _reported(debug: bool) -> Iterator[None]:
     except Exception as error:
         _complain(error, debug)
         raise typer.Exit(2 if isinstance(error, _BAD_OPTION) else 1) from None
+
+
+def _warn(
+    show_others: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any
+) -> None:
+    if issubclass(category, SlowMethodWarning):
+        _say(f"warning: {message}")
+    else:
+        show_others(message, category, *rest)
 
 
 def _complain(error: Exception, debug: bool) -> None:

@@ -154,7 +154,7 @@ class Screen:
         self._console.print(Text(printable(text), style))
 
     def summary(self, generation: Generation, seconds: float) -> None:
-        """Who wrote how much, what it cost, who left, and why the answer ended."""
+        """Who wrote how much, what it cost, who left, why the answer ended, and by which methods."""
         table = _table()
         table.add_column("model", overflow="fold", min_width=6)
         for heading in ("segments", "chars", "share", "drafted", "verified", "passes", "time"):
@@ -174,6 +174,13 @@ class Screen:
             )
         self._console.print(table)
         self.note(self.totals(generation, seconds))
+        users: dict[str, list[str]] = {}
+        for model in generation.usage.models:
+            if model.method is not None:
+                users.setdefault(model.method, []).append(one_line(model.name))
+        if users:
+            shown = (f"{method}: {', '.join(names)}" for method, names in users.items())
+            self.note(f"method {' \u00b7 '.join(shown)}")
 
     def totals(self, generation: Generation, seconds: float) -> str:
         """The whole answer in one line."""

@@ -6,19 +6,21 @@ This module joins model, tokenizer and template; see ``loading`` for where they 
 from __future__ import annotations
 
 import threading
+import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
+import transformers
 from transformers import PreTrainedModel
 
-from specfuse_core.errors import ModelLoadError, PromptTooLongError
+from specfuse_core.errors import ModelLoadError, PromptTooLongError, SlowMethodWarning
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.hf.context import Context
 from specfuse_core.hf.guide import Guide, Vocabulary
-from specfuse_core.hf.probe import METHODS, choose_method
+from specfuse_core.hf.probe import METHODS, MethodChoice, choose_method
 from specfuse_core.hf.runner import Runner
 from specfuse_core.hf.sampling import Chooser, Sampler
 from specfuse_core.hf.session import LocalSession
@@ -34,23 +36,47 @@ class LoadedModel:
 
     Args:
         runner: the model.
-        method: name of a context method; None measures which is right.
+        method: name of a context method; None measures which is right, and warns
+            (:class:`SlowMethodWarning`) if that is a slower one than the model should need.
     """
 
     #: What was measured, by model: measuring shrinks a window for a moment, and must not do so
     #: while another engine over the same object runs.
-    _measured: ClassVar[weakref.WeakKeyDictionary[PreTrainedModel, str]] = (
+    _measured: ClassVar[weakref.WeakKeyDictionary[PreTrainedModel, MethodChoice]] = (
         weakref.WeakKeyDictionary()
     )
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, runner: Runner, method: str | None = None) -> None:
         self.runner = runner
-        with self._lock:
-            if method is None:
-                method = self._measured.get(runner.model) or choose_method(runner)
-                self._measured[runner.model] = method
-        self.method = method
+        self._choice = self._measure(runner) if method is None else MethodChoice(method, {}, False)
+
+    @classmethod
+    def _measure(cls, runner: Runner) -> MethodChoice:
+        with cls._lock:
+            known = cls._measured.get(runner.model)
+            choice = cls._measured[runner.model] = known or choose_method(runner)
+        if choice.slow and known is None:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in choice.failures.items())
+            warnings.warn(
+                f"{runner.name} runs with the method {choice.method!r}, which is slower than a "
+                f"model of its kind needs. The faster methods failed ({reasons}). Try another "
+                "attn_implementation or dtype, or report the model with the version of "
+                f"transformers ({transformers.__version__}).",
+                SlowMethodWarning,
+                stacklevel=3,
+            )
+        return choice
+
+    @property
+    def method(self) -> str:
+        """Name of the context method."""
+        return self._choice.method
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Why each faster method failed when it was measured, by its name."""
+        return self._choice.failures
 
     def context(self, capacity: int) -> Context:
         """An empty context with room for ``capacity`` ids."""
@@ -103,6 +129,11 @@ class LocalBackend:
     def device(self) -> str | None:
         """Where the model's first weights are; None while it is not loaded."""
         return str(self._ready[0].runner.device) if self._ready else None
+
+    @property
+    def method(self) -> str | None:
+        """Name of the context method; None while the model is not loaded."""
+        return self.model.method if self.ready else None
 
     @property
     def template(self) -> ChatTemplate:

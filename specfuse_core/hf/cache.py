@@ -11,12 +11,15 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-__all__ = ["FullLengthCache", "Rows"]
+__all__ = ["FullLengthCache", "Rows", "holds_rows_only"]
 
 #: Keys and values of some rows, per layer. ``[L][2][1, H, R, D]``
 Rows = list[list[Tensor]]
+
+#: Layers of transformers' own caches that are keys and values and nothing else.
+_OF_ROWS = {DynamicLayer, DynamicSlidingWindowLayer}
 
 
 class _FullLengthLayer(DynamicLayer):
@@ -108,3 +111,9 @@ class FullLengthCache(DynamicCache):
                 for buffer in layer.buffers:
                     buffer[:, :, start:end] = buffer.index_select(2, index)
             layer.length = end
+
+
+def holds_rows_only(cache: Any) -> bool:
+    """Whether a model's own cache is keys and values by row in every layer, without other state."""
+    kinds = {type(layer) for layer in getattr(cache, "layers", ())}
+    return bool(kinds) and kinds <= _OF_ROWS

@@ -7,20 +7,22 @@ whose log-probabilities equal those of plain forward passes is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from specfuse_core.errors import ModelLoadError
+from specfuse_core.hf.cache import holds_rows_only
 from specfuse_core.hf.context import Context, Path
 from specfuse_core.hf.rows import CroppedContext, PackedContext
 from specfuse_core.hf.runner import MaskForm, Runner
 from specfuse_core.hf.states import RereadContext, SnapshotContext
 
-__all__ = ["METHODS", "ContextFactory", "choose_method", "deviation"]
+__all__ = ["METHODS", "ContextFactory", "MethodChoice", "choose_method", "deviation"]
 
 ContextFactory = Callable[[Runner, int], Context]
 
@@ -42,10 +44,37 @@ _WINDOW = 16
 _TOLERANCE = 5e-4
 #: How many times the model's own step-by-step rounding is allowed in half precision.
 _HALF_FACTOR = 4.0
+#: Characters of an error's text that are kept.
+_SHOWN = 160
+#: What a model raises when it is called in a way that it was not made for.
+_REFUSALS = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    KeyError,
+    AssertionError,
+)
 
 
-def choose_method(runner: Runner) -> str:
-    """Name of the fastest method in ``METHODS`` that is right for the model.
+@dataclass(frozen=True, slots=True)
+class MethodChoice:
+    """The method of a model, and why no faster one is used.
+
+    Args:
+        method: a name in ``METHODS``.
+        failures: why each faster method failed, by its name.
+        slow: whether a model of its kind should run with a faster method.
+    """
+
+    method: str
+    failures: Mapping[str, str]
+    slow: bool
+
+
+def choose_method(runner: Runner) -> MethodChoice:
+    """The fastest method in ``METHODS`` that is right for the model.
 
     Raises:
         ModelLoadError: if even plain forward passes fail or give no finite logits.
@@ -53,21 +82,21 @@ def choose_method(runner: Runner) -> str:
     try:
         with _short_window(runner):
             reference = _reference(runner, _ids(runner, 0, _PREFIX))
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ModelLoadError(
-            f"{runner.model.config.name_or_path or type(runner.model).__name__} cannot run a "
-            f"plain forward pass: {error}"
-        ) from error
+    except _REFUSALS as error:
+        raise ModelLoadError(f"{runner.name} cannot run a plain forward pass: {error}") from error
     if not bool(torch.isfinite(reference).any()):
         raise ModelLoadError(
-            f"{runner.model.config.name_or_path or type(runner.model).__name__} gives no finite "
-            "logits; check that the weights are complete, or load them with another dtype."
+            f"{runner.name} gives no finite logits; check that the weights are complete, or load "
+            "them with another dtype."
         )
     tolerance = _tolerance(runner)
-    for name in METHODS:
-        if _plausible(name, runner) and deviation(runner, METHODS[name]) <= tolerance:
-            return name
-    return "reread"
+    failures: dict[str, str] = {}
+    for method in _worth_trying(runner):
+        failure = _failure(runner, method, tolerance)
+        if failure is None:
+            return MethodChoice(method, failures, _is_slow(runner, method))
+        failures[method] = failure
+    return MethodChoice("reread", failures, slow=True)
 
 
 def deviation(runner: Runner, method: ContextFactory) -> float:
@@ -75,16 +104,48 @@ def deviation(runner: Runner, method: ContextFactory) -> float:
 
     The scene: a prefix; a drafted line; candidates that begin alike, that go on from the draft,
     and that branch inside the prefix; one that is adopted, drafted on from, and cut back.
-    Infinite if the model refuses the method.
+    Infinite if the model gives values that are not finite.
+
+    Raises:
+        Exception: one of several kinds, if the model refuses the method.
     """
+    with _short_window(runner), torch.inference_mode():
+        return _play(runner, method(runner, 0))
+
+
+def _worth_trying(runner: Runner) -> Iterator[str]:
+    """The methods but the last, from the fastest to the slowest."""
+    for method in METHODS:
+        # Masks of several forms are all alike for a model without windows.
+        alike = method.startswith("packed") and method != "packed-full" and runner.window is None
+        if not alike and method != "reread":
+            yield method
+
+
+def _failure(runner: Runner, method: str, tolerance: float) -> str | None:
+    """What is wrong with a method, None if nothing is."""
+    if method.startswith("packed") and runner.has_other_windows:
+        # The scene is too short to show a window that cannot be shrunk for it.
+        return "its local attention cannot be expressed by masks"
     try:
-        with _short_window(runner), torch.inference_mode():
-            return _play(runner, method(runner, 0))
-    # What a model raises when it is called in a way that it was not made for is anything.
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError):
-        return float("inf")
-    except (NotImplementedError, AssertionError):
-        return float("inf")
+        found = deviation(runner, METHODS[method])
+    except _REFUSALS as error:
+        first = str(error).strip().partition("\n")[0]
+        return f"{type(error).__name__}: {first[:_SHOWN]}"
+    if found <= tolerance:
+        return None
+    return f"log-probabilities are off by {found:.2g}, more than {tolerance:.2g}"
+
+
+def _is_slow(runner: Runner, method: str) -> bool:
+    """Whether a model of this kind should run with a faster method than this right one."""
+    if method.startswith("packed"):
+        return False
+    _, state = runner.run(_ids(runner, 0, _PREFIX))
+    if not holds_rows_only(state):
+        # Such a state cannot be cut back, only copied.
+        return False
+    return method != "cropped" or runner.takes_trees
 
 
 def _play(runner: Runner, context: Context) -> float:
@@ -147,7 +208,7 @@ def _tolerance(runner: Runner) -> float:
             logits, state = runner.run([token], cache=state)
             rows.append(logits)
         noise = float((torch.cat(rows).float().log_softmax(-1) - expected).abs().max())
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+    except _REFUSALS:
         noise = 0.0
     return max(_TOLERANCE, _HALF_FACTOR * max(noise, 2e-2))
 
@@ -156,16 +217,6 @@ def _ids(runner: Runner, offset: int, count: int) -> list[int]:
     """Some ids of the vocabulary, always the same ones."""
     size = int(runner.config.vocab_size)
     return [(17 + 7919 * (offset + i)) % size for i in range(count)]
-
-
-def _plausible(method: str, runner: Runner) -> bool:
-    if not method.startswith("packed"):
-        return True
-    # The scene is too short to show a window that cannot be shrunk for it.
-    if runner.has_other_windows:
-        return False
-    # Forms that say nothing new about a model without windows need not be tried.
-    return runner.window is not None or method == "packed-full"
 
 
 @contextmanager

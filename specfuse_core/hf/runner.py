@@ -24,6 +24,7 @@ _UNBOUNDED = 1_000_000
 #: Names under which models take their cache and give it back, the newest first: transformers 5.24
 #: calls ``cache`` what was ``past_key_values``, and ``cache_params`` in state-space models.
 _CACHE_NAMES = ("cache", "past_key_values", "cache_params")
+_EITHER_NAME = " or ".join(_CACHE_NAMES)
 #: Settings of models whose local attention is in fixed chunks, or is made when they are built.
 _OTHER_WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size", "local_attention")
 
@@ -45,6 +46,11 @@ class Runner:
         self._cache_name = next((name for name in _CACHE_NAMES if name in parameters), None)
         self.takes_masks = "attention_mask" in parameters
         self.config = model.config.get_text_config(decoder=True)
+
+    @property
+    def name(self) -> str:
+        """What to call the model in messages: its path or hub id, or its class."""
+        return self.config.name_or_path or type(self.model).__name__
 
     @property
     def device(self) -> torch.device:
@@ -71,6 +77,15 @@ class Runner:
         kinds = set(getattr(self.config, "layer_types", None) or ())
         named = any(getattr(self.config, name, None) for name in _OTHER_WINDOWS)
         return named or "chunked_attention" in kinds
+
+    @property
+    def takes_trees(self) -> bool:
+        """Whether one pass may hold branches: each token has a place and a mask of its own.
+
+        Models with ALiBi derive the places from the columns of the mask.
+        """
+        alibi = getattr(self.config, "alibi", False)
+        return self._takes_positions and self.takes_masks and not (alibi or self.has_other_windows)
 
     @property
     def context_window(self) -> int:
@@ -104,9 +119,14 @@ class Runner:
 
         Returns:
             Logits ``[T or keep, V]``, and the cache.
+
+        Raises:
+            TypeError: if the model takes no cache, or gives none back where it should begin one.
         """
         options: dict[str, Any] = {"use_cache": use_cache}
-        if use_cache and cache is not None and self._cache_name is not None:
+        if use_cache and cache is not None:
+            if self._cache_name is None:
+                raise TypeError(f"the forward pass has no argument {_EITHER_NAME}")
             options[self._cache_name] = cache
         if positions is not None and self._takes_positions:
             options["position_ids"] = torch.tensor([list(positions)], device=self.device)
@@ -121,29 +141,34 @@ class Runner:
         logits: Tensor = output.logits[0]
         if keep and logits.shape[0] > keep:
             logits = logits[-keep:]
-        return logits, _cache_of(output) if use_cache else None
+        after = _cache_of(output) if use_cache else None
+        if use_cache and cache is after is None:
+            raise TypeError(f"the output of the forward pass has no field {_EITHER_NAME}")
+        return logits, after
 
 
 def _parameters(model: nn.Module) -> set[str]:
     """Names that the forward pass takes, also behind wrappers that pass on all they are given."""
     names: set[str] = set()
-    wrapped: Any = model
+    wrapped: nn.Module | None = model
     while wrapped is not None:
         parameters = inspect.signature(wrapped.forward).parameters.values()
         names |= {parameter.name for parameter in parameters}
-        if isinstance(wrapped, PreTrainedModel) or not any(
-            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters
-        ):
+        passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if not passes_on or (isinstance(wrapped, PreTrainedModel) and names & {*_CACHE_NAMES}):
             break
         wrapped = _wrapped(wrapped)
     return names
 
 
-def _wrapped(model: Any) -> Any:
-    """What a wrapper holds: PEFT's, torch.compile's or a parallel one's; None if it is none."""
+def _wrapped(model: Any) -> nn.Module | None:
+    """The model inside a wrapper of PEFT, torch.compile or data parallelism; None if it is none."""
     if callable(getattr(model, "get_base_model", None)):
-        return model.get_base_model()
-    return getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+        inner = model.get_base_model()
+    else:
+        held = (getattr(model, name, None) for name in ("_orig_mod", "module", "base_model"))
+        inner = next((one for one in held if one is not None), None)
+    return inner if isinstance(inner, nn.Module) and inner is not model else None
 
 
 def _cache_of(output: Any) -> Any:

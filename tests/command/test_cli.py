@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from specfuse_core.command import cli
 from specfuse_core.command.chat import Chat
 from specfuse_core.command.console import Screen
 from specfuse_core.command.lines import one_line, printable
-from specfuse_core.errors import GenerationError, ModelLoadError
+from specfuse_core.errors import GenerationError, ModelLoadError, SlowMethodWarning
 from specfuse_core.testing import ScriptedBackend, ScriptedSession
 
 HERE = {**os.environ, "PYTHONPATH": str(Path(specfuse_core.__file__).parent.parent)}
@@ -480,6 +481,22 @@ def test_json_is_the_whole_trace(command: Command) -> None:
 def test_a_seed_that_was_drawn_is_in_the_first_line(command: Command) -> None:
     lines = command("--json", "Why?").out.splitlines()
     assert json.loads(lines[0])["sampling"]["seed"] == json.loads(lines[-1])["usage"]["seed"]
+
+
+def test_a_warning_about_a_slow_method_is_one_line(command: Command) -> None:
+    class Slow(ScriptedBackend):
+        def load(self) -> None:
+            if not self.loads:
+                warnings.warn("m runs with\nthe method 'reread'", SlowMethodWarning, stacklevel=1)
+                warnings.warn("of a library", UserWarning, stacklevel=1)
+            super().load()
+
+    command.backends = [Slow("m", ANSWER)]
+    with pytest.warns(UserWarning, match="of a library") as others:
+        done = command("-q", "How many lamps?")
+    assert len(others) == 1
+    assert (done.code, done.out) == (0, f"{ANSWER}\n")
+    assert done.err == "specfuse: warning: m runs with the method 'reread'\n"
 
 
 def test_the_table_of_rounds_comes_with_trace_alone(command: Command) -> None:

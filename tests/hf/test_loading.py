@@ -50,6 +50,7 @@ from specfuse_core.errors import (
 from specfuse_core.hf import Runner, loading
 from specfuse_core.hf import backend as hf_backend
 from specfuse_core.hf import hub as hf_hub
+from specfuse_core.hf.probe import MethodChoice
 
 Save = Callable[..., Path]
 
@@ -810,9 +811,9 @@ def test_a_tokenizer_that_is_not_the_models_is_refused_before_it_runs() -> None:
 def test_a_model_object_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
 
-    def choose(runner: Runner) -> str:
+    def choose(runner: Runner) -> MethodChoice:
         measured.append(runner.model)
-        return "reread"
+        return MethodChoice("packed-window", {}, slow=False)
 
     monkeypatch.setattr(hf_backend, "choose_method", choose)
     pair = tiny.pair("mistral", "bytelevel")

@@ -140,6 +140,10 @@ class NaiveBackend:
         return self._backend.device
 
     @property
+    def method(self) -> None:
+        return None
+
+    @property
     def context_window(self) -> int:
         return self._backend.context_window
 
