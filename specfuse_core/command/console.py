@@ -154,7 +154,7 @@ class Screen:
         self._console.print(Text(printable(text), style))
 
     def summary(self, generation: Generation, seconds: float) -> None:
-        """Who wrote how much, what it cost, who left, why the answer ended, and by which methods."""
+        """Who wrote how much, at what cost and by which method, who left, and why it ended."""
         table = _table()
         table.add_column("model", overflow="fold", min_width=6)
         for heading in ("segments", "chars", "share", "drafted", "verified", "passes", "time"):
@@ -180,7 +180,7 @@ class Screen:
                 users.setdefault(model.method, []).append(one_line(model.name))
         if users:
             shown = (f"{method}: {', '.join(names)}" for method, names in users.items())
-            self.note(f"method {' \u00b7 '.join(shown)}")
+            self.note("cache method " + " \u00b7 ".join(shown))
 
     def totals(self, generation: Generation, seconds: float) -> str:
         """The whole answer in one line."""

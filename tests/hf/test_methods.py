@@ -104,9 +104,9 @@ def summary_of(generation: Generation, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_summary_groups_the_models_by_method(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = summary_of(answered(engine_of("llama", "bloom", "qwen3")), monkeypatch)
-    assert shown.splitlines()[-1] == "method packed-full: llama, qwen3 \u00b7 cropped: bloom"
+    assert shown.splitlines()[-1] == "cache method packed-full: llama, qwen3 \u00b7 cropped: bloom"
 
 
 def test_the_summary_names_no_method_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     generation = answered(FusionEngine([ScriptedBackend("a", "One.")]))
-    assert "method" not in summary_of(generation, monkeypatch)
+    assert "cache method" not in summary_of(generation, monkeypatch)
