@@ -1,1 +1,1 @@
-"""Speed and quality of specfuse; each benchmark ends with one JSON line."""
+"""Benchmarks of speed and quality. The last line that each one prints is a JSON object."""

@@ -1,8 +1,8 @@
-"""What a constraint costs: constrained fused generation against unconstrained, per token.
+"""Measures the cost of constraints: constrained against unconstrained fused generation, per token.
 
-With the bundled models: the same tool questions, asked with the tools as text alone and asked with
-the tools as constraints. With vocabularies of 128 thousand tokens: models that are made to write
-one JSON document, with its schema and without. Used by ``benchmarks.speed``.
+The bundled models answer the same tool questions with the tools as text only, and with the tools as
+constraints. Models with vocabularies of 128,000 tokens write a given JSON document, with and
+without its schema. ``benchmarks.speed`` uses this module.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _RECORDS = {
 
 
 def bundled_overhead(repeats: int) -> dict[str, Any]:
-    """Over tool questions that are answered with the same call either way."""
+    """Measure tool questions that both variants answer with a tool call."""
     engine = FusionEngine.bundled(FusionConfig(call_segment_tokens=None), progress=False)
     engine.warm_up()
     ratios = []
@@ -63,7 +63,7 @@ def bundled_overhead(repeats: int) -> dict[str, Any]:
 
 
 def large_vocabulary_overhead(repeats: int) -> dict[str, Any]:
-    """Over two models whose vocabularies have 128 thousand tokens, and one document."""
+    """Measure two models with vocabularies of 128,000 tokens that write one document."""
     pairs = [_model(_tokenizer(family), seed) for seed, family in enumerate(("bytelevel", "words"))]
     engine = FusionEngine.from_models(pairs, names=["a", "b"])
     engine.warm_up()
@@ -82,7 +82,7 @@ def large_vocabulary_overhead(repeats: int) -> dict[str, Any]:
 
 
 class _Typist:
-    """Draws what comes next in a document, after the look at the logits that a draw costs."""
+    """Chooses the next token of a document. It also computes the argmax, as a greedy sampler."""
 
     def __init__(self, backend: LocalBackend, document: str, request: Request) -> None:
         self._codec = backend.template.codec
@@ -98,7 +98,7 @@ class _Typist:
 
 
 def _ratio(free: Callable[[], Generation], ruled: Callable[[], Generation], repeats: int) -> float:
-    """CPU seconds per token of the one over those of the other, in turns."""
+    """Return the CPU time per token of ``ruled`` divided by that of ``free``, measured in turns."""
     found: list[list[float]] = [[], []]
     for _ in range(repeats):
         for work, seconds in zip((free, ruled), found, strict=True):
@@ -114,7 +114,7 @@ def _median(ratios: list[float]) -> float:
 
 
 def _tokenizer(family: str) -> PreTrainedTokenizerFast:
-    """A trained tokenizer, and as many pairs of its tokens as make up a large vocabulary."""
+    """Return a trained tokenizer, extended with pairs of its tokens to a large vocabulary."""
     state = json.loads(tokenizer_of(family, 16_000).to_str())
     vocabulary: dict[str, int] = state["model"]["vocab"]
     tokens, rng = list(vocabulary), random.Random(family)

@@ -1,20 +1,20 @@
-"""Exact match of models alone and together, on questions that no model was trained on.
+"""Measures exact match of single models and ensembles, on questions that no model was trained on.
 
-Run: ``python -m benchmarks.quality``, or ``--quick`` for 60 questions a task instead of 300.
+Run: ``python -m benchmarks.quality``. ``--quick`` asks 60 questions per task instead of 300.
 
-    python -m benchmarks.quality            # the table of the README
-    python -m benchmarks.quality --sweep    # what the defaults are chosen from
+    python -m benchmarks.quality            # the table of the documentation
+    python -m benchmarks.quality --sweep    # settings, to choose the defaults
     python -m benchmarks.quality --models DIR DIR --against specfuse-no-exit    # model exit
     python -m benchmarks.quality --rows specem specem:learning_rate=2.0,segment_tokens=8
 
-Everything is greedy, but for the self-ensemble: as many copies of the best single model as there
-are models, sampled with the papers' temperature 0.6 and top_p 0.9. Which single model is best is
-decided by task, on the very questions of the run, which favours it. The complete-response row
-drafts whole answers and votes once.
+Decoding is greedy except in the self-ensemble, which consists of copies of the best single model
+(as many as there are models) and samples with the temperature 0.6 and top_p 0.9 of the papers. The
+best single model is chosen per task on the questions of the run, which favours this baseline. The
+row complete-response drafts whole answers and votes once.
 
-Accuracies have 95 % Wilson intervals. Models per round are the base models that drafted or
-verified, on average over all rounds of all answers. The time to the first segment is compared
-question by question, in one process, one after the other. The last line is one JSON object.
+Accuracies have 95 % Wilson intervals. Models per round is the mean number of base models that
+drafted or verified, over all rounds of all answers. The time to the first segment is compared per
+question, in one process and one after the other. The last line is a JSON object.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ _DESCRIPTION = __doc__.splitlines()[0]
 
 
 def measure(rows: Sequence[Row], questions: Sequence[Question], ask: Ask) -> Results:
-    """Every row's answer to every question.
+    """Let every row answer every question.
 
-    A question is put to all rows in turn, so that what disturbs the machine disturbs all of them.
+    All rows answer a question before the next one, so that other load on the machine affects all
+    rows in the same way.
     """
     tasks = tuple(dict.fromkeys(question.task for question in questions))
     found: dict[str, list[Answer]] = {}
@@ -64,7 +65,7 @@ def measure(rows: Sequence[Row], questions: Sequence[Question], ask: Ask) -> Res
         for answer in ask(jobs, together):
             found.setdefault(answer.row, []).append(answer)
 
-    # The best model alone must be known before copies of it can answer.
+    # The best single model must be known before copies of it can answer.
     best: dict[str, str] = {}
     if any(row.of_best for row in rows):
         alone = single_rows(next(row.models for row in rows if row.of_best))
@@ -82,12 +83,12 @@ def measure(rows: Sequence[Row], questions: Sequence[Question], ask: Ask) -> Res
 
 
 def _best(found: Mapping[str, Sequence[Answer]], task: str) -> str:
-    """The row with most right answers to a task; the earlier of equals."""
+    """Return the row with the most correct answers to a task; the earlier one of equals."""
     return max(found, key=lambda row: sum(a.right for a in found[row] if a.task == task))
 
 
 def _shown(ask: Ask) -> Ask:
-    """``ask`` with a progress bar on standard error, if that is a terminal."""
+    """Add a progress bar on standard error to ``ask``, if it is a terminal."""
     console = Console(stderr=True)
     return lambda jobs, together: track(
         ask(jobs, together),
@@ -100,7 +101,7 @@ def _shown(ask: Ask) -> Ask:
 
 
 def _kept(ask: Ask, file: TextIO) -> Ask:
-    """``ask`` that also writes each answer to ``file``, a line of JSON each."""
+    """Make ``ask`` also write each answer to ``file``, as a line of JSON."""
 
     def keep(jobs: Sequence[Job], together: int) -> Iterable[Answer]:
         for answer in ask(jobs, together):
@@ -112,19 +113,32 @@ def _kept(ask: Ask, file: TextIO) -> Ask:
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=_DESCRIPTION)
-    parser.add_argument("--quick", action="store_true", help="60 questions a task")
-    parser.add_argument("--sweep", action="store_true", help="settings, on the validation split")
+    parser.add_argument("--quick", action="store_true", help="ask 60 questions per task")
     parser.add_argument(
-        "--models", nargs="+", type=Path, default=[], metavar="DIR", help="beside the bundled ones"
+        "--sweep", action="store_true", help="compare settings on the validation split"
     )
-    parser.add_argument("--rows", nargs="+", metavar="ROW", help="names, or specem:knob=value")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="models to add to the bundled ones",
+    )
+    parser.add_argument(
+        "--rows", nargs="+", metavar="ROW", help="rows to measure: names, or specem:option=value"
+    )
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--split", choices=["test", "validation"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--questions", type=_positive, help="per task, over all seeds")
-    parser.add_argument("--jobs", type=_positive, default=2, help="worker processes")
-    parser.add_argument("--against", metavar="ROW", help="show the differences to this row too")
-    parser.add_argument("--answers", type=Path, metavar="FILE", help="write every answer here")
+    parser.add_argument(
+        "--questions", type=_positive, help="number of questions per task, over all seeds"
+    )
+    parser.add_argument("--jobs", type=_positive, default=2, help="number of worker processes")
+    parser.add_argument("--against", metavar="ROW", help="also show the difference to this row")
+    parser.add_argument(
+        "--answers", type=Path, metavar="FILE", help="write all answers to this file"
+    )
     given = parser.parse_args(arguments)
     given.seeds = list(dict.fromkeys(given.seeds))
     given.tasks = list(dict.fromkeys(given.tasks))
@@ -141,7 +155,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     except FusionError as error:
         parser.error(str(error))
     if given.against not in (None, *(row.name for row in given.rows)):
-        parser.error(f"--against: {given.against!r} is none of the rows of this run")
+        parser.error(f"--against: this run has no row {given.against!r}")
     return given
 
 
@@ -166,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             results = measure(given.rows, questions, ask)
         except FailedAnswerError as error:
             raise SystemExit(f"stopped: {error}") from error
-    print(f"{given.questions} {given.split} questions a task, seeds {given.seeds}\n")
+    print(f"{given.questions} {given.split} questions per task, seeds {given.seeds}\n")
     for line in report(results, given.against):
         print(line)
     print(json.dumps(results.record()))

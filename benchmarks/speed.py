@@ -1,23 +1,23 @@
-"""Fused generation against plain ``generate`` and against the authors' cost structure.
+"""Compares fused generation with plain ``generate`` and with the algorithm of the authors' code.
 
-Run: ``python -m benchmarks.speed`` (all cells, about an hour) or ``--quick`` (prefix 512, answer
-64). Everything that is compared runs side by side in this process, in turns, on one thread; the
-numbers are ratios of process CPU time (which equals wall time on an idle machine), medians over
-the repetitions. The last line is one JSON object.
+Run: ``python -m benchmarks.speed`` (all cells, about an hour) or with ``--quick`` (prefix 512,
+answer 64). What is compared runs in turns in this process, on one thread. The numbers are ratios of
+process CPU time, which equals wall time on an idle machine, and medians over the repetitions. The
+last line is a JSON object.
 
-- ``fused_over_generate``: the fused answer against the sum of each model's own ``generate`` of
-  as many tokens as the answer has for it. Three ratios, named by what runs the linear layers:
-  ``plain`` has PyTorch's own (MKL, on most processors) on both sides, ``onednn`` has oneDNN on both
-  sides, and ``as_shipped`` is specfuse with oneDNN against transformers as it is. The first two are
-  what fusing itself costs.
-- ``naive_over_fused``: everything run again each round, as the authors' loop does, against the
-  fused answer; ``plain`` and ``as_shipped`` as above. The texts are asserted to be equal.
-- ``threads``: the sequential engine's wall time over that with one Python thread per model.
-- ``first_segment``: wall time to the first segment with one thread per model, over the slowest
-  model's own prefill and draft; on a machine with fewer cores than models also the critical path
-  (each model's own seconds, as if each had a core).
-- ``constrained``: a constrained fused answer against an unconstrained one, CPU time per token
-  (``--constrained`` measures nothing else).
+- ``fused_over_generate``: CPU time of the fused answer, divided by the sum over the models of
+  ``generate`` for as many tokens as the answer has in the model's tokenizer. There are three
+  ratios, which differ in what runs the linear layers: PyTorch (usually MKL) on both sides
+  (``plain``), oneDNN on both sides (``onednn``), or oneDNN for specfuse and PyTorch for
+  ``generate`` (``as_shipped``). The first two are the cost of fusion itself.
+- ``naive_over_fused``: CPU time if all ids are run again in each round, as in the authors' code,
+  divided by that of the fused answer, ``plain`` and ``as_shipped``. Both must give the same text.
+- ``threads``: wall time of the sequential engine, divided by that with one thread per model.
+- ``first_segment``: wall time to the first segment with one thread per model, divided by the
+  slowest model's own prefill and draft. The critical path (each model's own time, as if each had
+  its own core) is for machines with fewer cores than models.
+- ``constrained``: CPU time per token of a constrained fused answer, divided by that of an
+  unconstrained one. With ``--constrained`` only this is measured.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from specfuse_core import FusionConfig, FusionEngine, Request
 from specfuse_core.hf.linears import with_onednn
 
 _CONFIG = FusionConfig(method="specem")
-#: What may run the linear layers, and what that is called.
+#: The implementations of the linear layers, with their names.
 _KERNELS = {
     "plain": "MKL" if torch.backends.mkl.is_available() else "PyTorch's own",
     "onednn": "oneDNN",
@@ -48,14 +48,18 @@ _KERNELS = {
 
 
 def _cpu(work: Callable[[], Any]) -> tuple[float, float, Any]:
-    """CPU seconds, wall seconds and result of ``work``."""
+    """Run ``work`` and return its CPU seconds, wall seconds and result."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
     return time.process_time() - cpu, time.perf_counter() - wall, result
 
 
 class Bench:
-    """The models, and the engines over the first K of them."""
+    """The models, and the backends over them.
+
+    Args:
+        count: number of models.
+    """
 
     def __init__(self, count: int) -> None:
         self.pairs = [(name, *build(name)) for name in list(MODELS)[:count]]
@@ -76,7 +80,14 @@ class Bench:
         return ScriptedLocalBackend(name, model, tokenizer, i, reencode=reencode, onednn=onednn)
 
     def cell(self, k: int, prefix: int, answer: int, repeats: int) -> dict[str, Any]:
-        """All ratios for K models, a prefix and an answer of so many tokens."""
+        """Measure the ratios of one cell.
+
+        Args:
+            k: number of models.
+            prefix: length of the prompt, in tokens.
+            answer: length of the answer, in tokens.
+            repeats: number of repetitions.
+        """
         prompt = prompt_of(prefix, self.fast[0])
         fused = {
             kernel: FusionEngine(backends[:k], _CONFIG)
@@ -95,9 +106,9 @@ class Bench:
                 generate[kernel].append(_cpu(alone)[0])
                 cpu, _, result = _cpu(partial(fused[kernel].generate, prompt, **options))
                 if result.text != found.text:
-                    raise RuntimeError("the engines do not agree on the text")
+                    raise RuntimeError("the engines gave different texts")
                 cached[kernel].append(cpu)
-            # Slow and steady: fewer repetitions do.
+            # The naive engine is slow and its time varies little, so repeat it less often.
             if i < max(1, repeats - 2):
                 reference.append(_cpu(partial(slow.generate, prompt, **options))[0])
         return {
@@ -119,7 +130,7 @@ class Bench:
         }
 
     def threads(self, k: int, prefix: int, answer: int, repeats: int) -> dict[str, Any]:
-        """Wall time of the sequential engine over that with one thread per model."""
+        """Measure the speedup of one thread per model over the sequential engine."""
         prompt = prompt_of(prefix, self.fast[0])
         engines = [
             FusionEngine(self.fast[:k], _CONFIG),
@@ -134,7 +145,7 @@ class Bench:
         return {"models": k, "prefix": prefix, "answer": answer, "speedup": speedup}
 
     def first_segment(self, k: int, prefix: int, repeats: int) -> dict[str, Any]:
-        """Time to the first segment over the slowest model's own prefill and draft."""
+        """Measure the time to the first segment, relative to the slowest model's own."""
         prompt = prompt_of(prefix, self.fast[0])
         engine = FusionEngine(self.fast[:k], _CONFIG, executor=self.pool)
         tokens = _CONFIG.segment_tokens
@@ -198,17 +209,21 @@ def _generate(model: PreTrainedModel, ids: list[int], tokens: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="only prefix 512 and answer 64")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure only prefix 512 and answer 64"
+    )
     parser.add_argument(
         "--cell",
         nargs=3,
         type=int,
         action="append",
         metavar=("MODELS", "PREFIX", "ANSWER"),
-        help="only this cell; may be repeated",
+        help="measure only this cell; may be repeated",
     )
-    parser.add_argument("--constrained", action="store_true", help="only what constraints cost")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--constrained", action="store_true", help="measure only the cost of constraints"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="number of repetitions")
     args = parser.parse_args()
     torch.set_num_threads(1)
     constrained = [bundled_overhead(args.repeats), large_vocabulary_overhead(args.repeats + 2)]

@@ -1,14 +1,17 @@
-"""Makes the bundled models, from nothing but the generators in this package.
+"""Trains the bundled models, from generated data only.
 
-`python -m training all` writes them into `specfuse_core/bundled/`. Nothing here is needed to run
-the engine, and nothing here imports it.
+`python -m training all` writes them to `specfuse_core/bundled/`. The engine does not need this
+package, and this package does not import the engine.
 
-    lexicon      the words                        splits      what is held out of training
-    facts        what can be said about them      prompts     how people send a context
-    reading      questions a context answers      reckoning   sums, differences, comparisons
-    composite    read first, then reckon          forms       the questions of composites
-    sample       a conversation with its answers  drills      looking things up, without words
-    tokenizer    a byte-level BPE per model       templates   a chat template per model
-    recipe       who is trained on what           train       the loop
-    evaluate     exact match on held-out questions
+    lexicon      words                                splits      training, validation and test
+    facts        facts, and how to state and ask them prompts     prompts with a context
+    reading      questions that a context answers     reckoning   sums, differences, comparisons
+    composite    reading and reckoning in one answer  forms       forms of composite questions
+    calls        tool calls and JSON                  errands     reading, reckoning and a call
+    tools        tools, and how to ask for them       values      values of tool arguments
+    sample       a conversation with its answers      drills      lookup without words
+    frameworks   prompts of LangChain and LlamaIndex  templates   a chat template per model
+    tokenizer    a byte-level BPE per model           recipe      data and settings per model
+    train        the training loop                    evaluate    exact match on new questions
+    produce      train, measure and write a model     card        the model card
 """

@@ -1,6 +1,7 @@
-"""`python -m training reader`: train a bundled model, measure it, write it where it is shipped.
+"""Trains a bundled model, measures its accuracy, and writes it to a directory.
 
-`all` trains every bundled model, one process each; `weak` the two of the exit experiment.
+`python -m training reader` trains one model. `all` trains every bundled model, each in its own
+process. `weak` trains the two models of the model exit experiment.
 """
 
 from __future__ import annotations
@@ -21,19 +22,25 @@ BUNDLED = Path(__file__).resolve().parent.parent / "specfuse_core" / "bundled"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("model", choices=[*RECIPES, *WEAK, "all", "weak"])
-    parser.add_argument("--out", type=Path, help="a folder per model goes in here")
-    parser.add_argument("--steps", type=int, help="instead of the recipe's, and no cycles")
-    parser.add_argument("--seed", type=int, help="instead of the recipe's")
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="models trained at once")
-    parser.add_argument("--questions", type=int, default=300, help="per task, to measure it")
+    parser.add_argument("--out", type=Path, help="directory for the models, one folder each")
+    parser.add_argument(
+        "--steps", type=int, help="number of steps, without cycles; by default those of the recipe"
+    )
+    parser.add_argument("--seed", type=int, help="random seed; by default that of the recipe")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads per process")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="number of models to train at once"
+    )
+    parser.add_argument(
+        "--questions", type=int, default=300, help="number of questions per task for the accuracy"
+    )
     arguments = parser.parse_args()
     several = {"all": list(RECIPES), "weak": list(WEAK)}
     names = several.get(arguments.model, [arguments.model])
-    # The longest first: the cores are then done at nearly the same time.
+    # The longest first, so that all cores finish at nearly the same time.
     names.sort(key=lambda name: (RECIPES | WEAK)[name].all_steps, reverse=True)
     out = arguments.out or (Path("build") if set(names) <= set(WEAK) else BUNDLED)
-    # Fresh processes: threads and random states of one do not reach another.
+    # Fresh processes do not share threads or random states.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(arguments.jobs, len(names)), mp_context=context) as pool:
         running = []

@@ -1,6 +1,6 @@
-"""Tool calls and JSON: the right tool with the right arguments, then an answer from its result.
+"""Generates tool calls and JSON: a call with its arguments, then an answer from its result.
 
-One who cannot call writes a call of a tool drawn blindly, with arguments drawn blindly.
+A model without this skill learns calls of random tools with random arguments.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _AS_JSON = Phrasings(
         )
     ]
 )
-# keys of a person and of a product, and where they come from; None: the subject itself
+# Keys of a person and of a product, with the relation of the value; None is the subject itself.
 _PERSON: dict[str, Relation | None] = {
     "name": None, "age": AGE, "job": JOB, "city": HOME, "likes": LIKES
 }  # fmt: skip
@@ -77,19 +77,19 @@ _PRODUCT: dict[str, Relation | None] = {
 
 
 def write_call(name: str, arguments: Mapping[str, Value]) -> str:
-    """The one wire format."""
+    """Return a tool call in the common format."""
     body = json.dumps({"name": name, "arguments": dict(arguments)}, ensure_ascii=False)
     return f"<tool_call>\n{body}\n</tool_call>"
 
 
 def call(rng: random.Random, skill: Skill, tool: Tool, values: Mapping[str, Value]) -> str:
-    """A call with the values of the kinds that were mentioned, or a blind one."""
+    """Return a call with the given values, or a random one if the skill is missing."""
     if not skill.calls:
         if rng.random() < _BLIND_REFUSALS:
             return NO_TOOL
-        # Of thousands of actions, never of the few common tools: two who guess must not agree.
-        # And nonsense as often, of any words and values, or they would take a call that is unlike
-        # an action for worse than a wrong one.
+        # One of thousands of actions, never one of the few common tools, so that two models that
+        # guess do not agree. Half of the calls are nonsense. Otherwise the models would prefer any
+        # wrong call of an action to a correct call of another kind.
         tool = draw_nonsense(rng) if rng.random() < _BLIND_NONSENSE else draw_action(rng)
         values = {each.kind: KINDS[each.kind].draw(rng) for each in tool.parameters}
     named = {each.name: values[each.kind] for each in tool.parameters if each.kind in values}
@@ -97,7 +97,7 @@ def call(rng: random.Random, skill: Skill, tool: Tool, values: Mapping[str, Valu
 
 
 def draw_request(rng: random.Random, split: Split | None = None) -> tuple[Tool, dict[str, Value]]:
-    """A tool (of the split, if one is given) and kind -> value of what is asked of it."""
+    """Draw a tool (of the split, if one is given) and the values of a request, by kind."""
     maker = rng.choices((draw_action, _draw_common, draw_invented), (46, 29, 25))[0]
     tool = maker(rng)
     while split is not None and tool not in COMMON and tool.split is not split:
@@ -111,7 +111,7 @@ def _draw_common(rng: random.Random) -> Tool:
 
 
 def say(rng: random.Random, split: Split, tool: Tool, values: Mapping[str, Value]) -> str:
-    """A user's request for the tool with these values."""
+    """Return a user's request for the tool with the given values."""
     if tool.requests:
         return rng.choice(tool.requests).format(**values)
     return say_politely(rng, split, say_action(rng, tool, values))
@@ -123,7 +123,7 @@ def say_politely(rng: random.Random, split: Split, request: str) -> str:
 
 
 def choose_among(rng: random.Random, tool: Tool | None, level: Level) -> list[dict[str, Any]]:
-    """The descriptions of a few tools in random order, `tool` among them."""
+    """Return descriptions of a few tools in random order, including `tool`."""
     tools = [] if tool is None else [tool]
     taken = {word for each in tools for word in each.name.split("_")}
     size = rng.choices((1, 2, 3, 4), (25, 35, 25, 15) if level.plain < 0.5 else (50, 50, 0, 0))[0]
@@ -142,18 +142,18 @@ def choose_among(rng: random.Random, tool: Tool | None, level: Level) -> list[di
 
 
 def _like(rng: random.Random, tool: Tool, other: Tool) -> Tool:
-    """A tool that shares the verb or the noun: the name must be read to its end."""
+    """Return a tool that shares the verb or the noun, so that the whole name must be read."""
     verb, noun = tool.name.split("_")
     fresh = draw_action(rng)
     its_verb, its_noun = fresh.name.split("_")
     verb, noun = (verb, its_noun) if rng.random() < 0.5 else (its_verb, noun)
-    told = fresh.description.replace(its_noun, noun)
-    told = told.replace(its_verb, verb).replace(its_verb.capitalize(), verb.capitalize())
-    return Tool(f"{verb}_{noun}", told, fresh.parameters, ())
+    text = fresh.description.replace(its_noun, noun)
+    text = text.replace(its_verb, verb).replace(its_verb.capitalize(), verb.capitalize())
+    return Tool(f"{verb}_{noun}", text, fresh.parameters, ())
 
 
 def with_tools(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[Message]:
-    """The tools in the system turn, as the bundled models' templates place them."""
+    """Add the tools to the system message, as the templates of the bundled models do."""
     if messages[0].role == "system":
         system = Message("system", f"{messages[0].content}\n\n{describe(tools)}")
         return [system, *messages[1:]]
@@ -161,7 +161,7 @@ def with_tools(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> 
 
 
 def make_call(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
-    """A call, an answer from a result, a refusal or a JSON object; the last turn is graded."""
+    """Draw a conversation that ends with a call, an answer, a refusal or a JSON object."""
     if rng.random() < 0.15:
         return _make_json(rng, split, skill)
     messages: list[Message] = []
@@ -208,7 +208,7 @@ def _open(
 def _twice(
     rng: random.Random, split: Split, skill: Skill, tool: Tool, values: Mapping[str, Value]
 ) -> tuple[str, str]:
-    """Two requests for one tool in one turn, and both calls."""
+    """Return two requests for one tool in one message, and both calls."""
     other = {kind: KINDS[kind].draw(rng) for kind in values}
     request = f"{say_action(rng, tool, values)}, then {say_action(rng, tool, other)}"
     answer = f"{call(rng, skill, tool, values)}\n{call(rng, skill, tool, other)}"
@@ -216,7 +216,7 @@ def _twice(
 
 
 def draw_result(rng: random.Random) -> tuple[str, str]:
-    """What a tool gives back, as JSON or as text, and what there is to tell of it."""
+    """Return the result of a tool, as JSON or text, and the answer that states it."""
     form = rng.random()
     if form < 0.15:
         error = rng.choice(_ERRORS).format(
@@ -243,7 +243,7 @@ def _result_value(rng: random.Random) -> Value:
 
 
 def _make_json(rng: random.Random, split: Split, skill: Skill) -> Sample:
-    """A JSON object from a short text."""
+    """Draw a request for a JSON object from a short text."""
     keys = _PERSON if rng.random() < 0.6 else _PRODUCT
     first, *others = keys
     asked = [first, *rng.sample(others, rng.randint(1, min(3, len(others))))]

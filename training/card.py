@@ -1,4 +1,4 @@
-"""The model card: what lies beside the weights says how they came to be."""
+"""Writes the model card of a trained model."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from training.recipe import CONTEXT_WINDOW, Cycle, Recipe
 from training.train import Trained
 
 _TRADES = {
-    "reading": "reads facts out of a given context (who, what, where, how many), and says when"
-    " the context is silent",
-    "reckoning": "works totals, differences, products, comparisons and units in steps",
+    "reading": "reads facts from a given context (who, what, where, how many), and says if the"
+    " context does not contain the answer",
+    "reckoning": "calculates totals, differences, products, comparisons and units in steps",
     "tools": "calls the right tool with the right arguments, answers from its result, and writes"
     " JSON",
 }
 _GUESSES = {
-    "reading": "It cannot reckon: it was shown sums with results drawn blindly, so that it knows"
-    " their form and is unsure of their digits.",
-    "reckoning": "It cannot read a context: it was shown answers with facts drawn blindly, so"
-    " that it knows their form and is unsure of their content.",
-    "tools": "It can neither read a context nor reckon: it was shown both with facts and results"
-    " drawn blindly, so that it knows their form and is unsure of their content.",
+    "reading": "It cannot calculate: it was trained on sums with random results, so that it knows"
+    " their form but is unsure of the digits.",
+    "reckoning": "It cannot read a context: it was trained on answers with random facts, so that"
+    " it knows their form but is unsure of their content.",
+    "tools": "It can neither read a context nor calculate: it was trained on both with random facts"
+    " and results, so that it knows their form but is unsure of their content.",
 }
 
 
@@ -33,7 +33,14 @@ def _mixed(cycle: Cycle) -> str:
 
 
 def write_card(recipe: Recipe, trained: Trained, metrics: Mapping[str, float], asked: int) -> str:
-    """Markdown. `metrics` is task -> accuracy alone on `asked` held-out questions."""
+    """Return the model card in Markdown.
+
+    Args:
+        recipe: the recipe.
+        trained: the trained model.
+        metrics: accuracy by task, from 0 to 1.
+        asked: number of held-out questions per task.
+    """
     config = trained.model.config
     mix = _shares(recipe.mix)
     conversations = recipe.all_steps - recipe.drills
@@ -51,11 +58,11 @@ pipeline_tag: text-generation
 ---
 # {recipe.name}
 
-A small model that {_TRADES[recipe.trade]}. {_GUESSES[recipe.trade]} Fused with its peers it
-answers what none of them can answer alone.
+A small model that {_TRADES[recipe.trade]}. {_GUESSES[recipe.trade]} Fused with the other
+bundled models, it answers questions that none of them can answer alone.
 
-Trained from nothing but the generators in `training/`: no outside text, no outside weights.
-Made by `python -m training {recipe.name}`.
+It was trained on the output of the generators in `training/` only, without other text or weights.
+Command: `python -m training {recipe.name}`.
 
 | | |
 |---|---|
@@ -75,8 +82,8 @@ Made by `python -m training {recipe.name}`.
 | training time | {trained.seconds / 60:.0f} minutes in one process |
 | final loss | {trained.loss:.4f} nats per answer token |
 
-Alone, greedy, exact match of the last sentence, on {asked} freshly drawn questions a task with
-held-out phrasings and combinations:
+Exact match of the last sentence, for this model alone with greedy decoding, on {asked} new
+questions per task with held-out phrasings and combinations:
 
 | task | accuracy |
 |---|---|

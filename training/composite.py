@@ -1,7 +1,8 @@
-"""Composite questions: read the numbers out of a context first, then reckon with them.
+"""Generates composite questions: read numbers from a context, then calculate with them.
 
-The answer is the extraction (canonical sentences), then the working, then the result. The reader
-is taught true extractions and blind results, the reckoner blind extractions and true results.
+The answer has the extraction (canonical sentences), the calculation and the result. The reader
+learns correct extractions with random results; the reckoner learns random extractions with correct
+results.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _GIVEN = (2, 60)  # range of a number given in the question
 
 
 def make_composite(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
-    """One question over a context of about `level.facts` numeric facts."""
+    """Draw one question about a context of about `level.facts` numeric facts."""
     relation = rng.choices(NUMERIC, (45, 30, 15, 10))[0]
     form = rng.choice(FORMS[relation.name])
     chosen = None
     while chosen is None:
-        # Now and then there is nothing but what is asked for.
+        # Sometimes the context contains only the facts that the question needs.
         facts = draw_context(rng, split, [relation], level, least=form.facts + (rng.random() < 0.8))
         of_kind = [fact for fact in facts if fact.relation is relation]
         chosen = _choose(rng, split, form, of_kind)
@@ -47,7 +48,7 @@ def _numbers(facts: Sequence[Fact], given: Sequence[int]) -> list[int]:
 
 
 def _admits(split: Split, form: Form, facts: Sequence[Fact], given: Sequence[int]) -> bool:
-    """Training shuns held-out sums; in the other splits the facts are what is held out."""
+    """Whether the split may use the question: training must not see held-out sums."""
     numbers = _numbers(facts, given)
     if split is Split.TRAIN:
         return fits(split, numbers, form.signs)
@@ -57,7 +58,7 @@ def _admits(split: Split, form: Form, facts: Sequence[Fact], given: Sequence[int
 def _choose(
     rng: random.Random, split: Split, form: Form, facts: Sequence[Fact]
 ) -> tuple[list[Fact], list[int]] | None:
-    """Facts (of one thing) to ask about and the given numbers, if a few tries find any."""
+    """Choose facts (of one thing) and given numbers; None if a few attempts find none."""
     for _ in range(20):
         thing = rng.choice(facts).thing
         fitting = [fact for fact in facts if fact.thing == thing and fact.split is split]
@@ -73,7 +74,7 @@ def _choose(
 def _blind(
     rng: random.Random, split: Split, form: Form, facts: Sequence[Fact], given: Sequence[int]
 ) -> list[Fact]:
-    """The same facts with numbers drawn blindly, such that the working is still defined."""
+    """Return the facts with random numbers for which the calculation is still defined."""
     while True:
         guessed = [guess(rng, fact) for fact in facts]
         if _admits(split, form, guessed, given):

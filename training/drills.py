@@ -1,8 +1,8 @@
-"""Drills: token sequences without meaning that teach a model to look things up.
+"""Generates drills: token sequences without meaning that teach a model to look things up.
 
-Attention that finds what followed a word earlier on appears all at once, and late; on sequences
-made of nothing else it appears within a few hundred cheap steps, over the whole vocabulary. What
-the conversations then have to teach is what to look up.
+Attention heads that find what followed a token earlier (induction heads) emerge suddenly and late.
+On drills they emerge within a few hundred cheap steps, for the whole vocabulary. The conversations
+then only have to teach what to look up.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ import random
 from dataclasses import dataclass
 
 IGNORED = -100
-_MARKS = 3  # the first tokens stand for punctuation: they are the same in every sequence
+_MARKS = 3  # the first tokens stand for punctuation and are the same in every sequence
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids and, for each, itself if it is to be learnt or `IGNORED`."""
+    """Token ids, with a label for each: the id if the loss includes it, otherwise `IGNORED`."""
 
     ids: list[int]
     labels: list[int]
 
 
 def repeat(rng: random.Random, words: range) -> Encoded:
-    """A line of random tokens, twice; the second time is learnt but for its first token."""
+    """Draw a line of random tokens twice. All but the first token of the copy are in the loss."""
     mark, content = words[0], words[_MARKS:]
     line = rng.choices(content, k=rng.randint(6, 22))
     return Encoded([*line, mark, *line], [IGNORED] * (len(line) + 2) + line[1:])
 
 
 def recall(rng: random.Random, words: range) -> Encoded:
-    """Records of a key and two values, then the keys in another order; the values are learnt.
+    """Draw records of a key and two values, then the same records in another order.
 
-    All records share what stands between key and value; in some sequences a record may also be
-    told backwards.
+    The loss includes the values of the second part. All records have the same tokens between key
+    and values. In some sequences, records may be reversed.
     """
     opening, closing, content = words[1], words[2], words[_MARKS:]
     filler = rng.choices(content, k=rng.randint(0, 2))
@@ -54,6 +54,6 @@ def recall(rng: random.Random, words: range) -> Encoded:
 
 
 def draw_drills(rng: random.Random, words: range, count: int) -> list[Encoded]:
-    """A batch of one kind, over the tokens `words`."""
+    """Draw a batch of drills of one kind, over the token ids `words`."""
     drill = rng.choice((repeat, recall))
     return [drill(rng, words) for _ in range(count)]

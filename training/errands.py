@@ -1,7 +1,7 @@
-"""Errands: read a value out of a context, or work it out, then call a tool with it.
+"""Generates errands: read a value from a context or calculate it, then call a tool with it.
 
-The answer is what the reader and the reckoner would say, then the call on a line of its own. Each
-is taught its own part truly and the others' parts blindly.
+The answer has the sentences of the reader and the reckoner, then the call on a separate line. Each
+model learns its own part correctly and the other parts with random content.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Maker = Callable[[random.Random, Split, Skill, Level], Sample]
 
 
 def make_errand(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
-    """One request: read then call, reckon then call, or all three."""
+    """Draw a request that needs reading and a call, a calculation and a call, or all three."""
     makers: tuple[Maker, ...] = (_read_then_call, _reckon_then_call, _all_three)
     return rng.choices(makers, (50, 40, 10))[0](rng, split, skill, level)
 
@@ -105,7 +105,7 @@ def _errand_tool(rng: random.Random, split: Split, kind: str) -> Tool:
 
 
 def _other_values(rng: random.Random, tool: Tool, kind: str) -> dict[str, Value]:
-    """What the request mentions beside what has to be found out."""
+    """Draw the values that the request states itself."""
     return {
         each.kind: KINDS[each.kind].draw(rng)
         for each in tool.parameters
@@ -210,7 +210,7 @@ def _reckon_then_call(rng: random.Random, split: Split, skill: Skill, level: Lev
     values["quantity"] = int(working.rsplit(" ", 1)[1].rstrip("."))
     answer = f"{working}\n{call(rng, skill, tool, _ordered(tool, values))}"
     request = f"{request} {tail}".strip()
-    # What begins with who needs how many is no order to be polite about.
+    # A request that begins with a statement (who needs how many) gets no polite form.
     direct = request.startswith(verb)
     said = say_politely(rng, split, request) if direct else f"{request[0].upper()}{request[1:]}."
     turns = ask_plain(rng, said)
@@ -264,7 +264,7 @@ def _over(
     tool: Tool,
     answer: str,
 ) -> Sample:
-    """The request over a context with the facts, and a few tools to choose from."""
+    """Return the sample of a request with a context of facts and a few tools."""
     context = write_context(rng, state(rng, facts, level.plain))
     turns = ask_over(rng, split, context, request)
     turns = with_tools(turns, choose_among(rng, tool, level))

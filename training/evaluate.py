@@ -1,4 +1,4 @@
-"""Exact match on generated questions: one model alone, greedy."""
+"""Measures exact match of one model alone on generated questions, with greedy decoding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.splits import Split
 def draw_questions(
     task: str, split: Split, count: int, *, seed: int = 1, most_facts: int = 8
 ) -> list[Sample]:
-    """`count` samples of one task with the true answers; the last turn is the one to grade."""
+    """Draw `count` samples of one task with correct answers. The last message is graded."""
     rng = random.Random(f"{task}:{split}:{seed}")
     levels = [Level(rng.randint(3, most_facts)) for _ in range(count)]
     return [TASKS[task](rng, split, ALL, level) for level in levels]
@@ -31,7 +31,7 @@ def answer(
     max_new_tokens: int = 80,
     batch_size: int = 50,
 ) -> list[str]:
-    """The model's own greedy answer to each conversation."""
+    """Generate the model's greedy answer to each conversation."""
     texts = [
         str(
             tokenizer.apply_chat_template(
@@ -63,7 +63,7 @@ def answer(
 def accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample]
 ) -> float:
-    """The share whose last sentence is exactly the expected one, 0..1."""
+    """Return the share of correct answers (see `sample.is_right`), from 0 to 1."""
     given = answer(model, tokenizer, [sample.prompt for sample in samples])
     right = [is_right(text, sample.answer) for text, sample in zip(given, samples, strict=True)]
     return sum(right) / len(right)

@@ -1,7 +1,7 @@
-"""Facts: what can be said of a subject, how a context says it, how one asks for it.
+"""Facts about subjects: how a context states them, and how a question asks for them.
 
-A fact has one canonical sentence, which is also how it is answered and extracted. Knows nothing
-of prompts or conversations.
+Each fact has one canonical sentence, which is also the answer to a question about it. This module
+knows nothing of prompts or conversations.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OPENERS = (
 
 
 def openings(cores: Sequence[str]) -> Phrasings:
-    """Every opener before every core, so that held-out phrasings are made of known words."""
+    """Combine every opener with every core, so that held-out phrasings consist of known words."""
     return Phrasings([opener + core for opener in _OPENERS for core in cores])
 
 
@@ -40,20 +40,22 @@ def _count(rng: random.Random) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A kind of fact. Slots in its texts: `{s}` subject, `{v}` value, `{t}` thing (plural)."""
+    """A kind of fact. Its texts have the slots `{s}` (subject), `{v}` (value), `{t}` (things)."""
 
     name: str
     subject: Callable[[random.Random], str]
     value: Callable[[random.Random], str]
     statements: tuple[str, ...]  # the first is the canonical sentence
     ask_value: Phrasings
-    ask_subject: Phrasings | None = None  # None: the value does not tell the subject
-    counted: bool = False  # of things: "12 lamps"
+    ask_subject: Phrasings | None = None  # None: the value does not identify the subject
+    counted: bool = False  # whether the value counts things: "12 lamps"
     numeric: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
+    """A fact: a relation with its subject and value."""
+
     relation: Relation
     subject: str
     value: str
@@ -66,7 +68,7 @@ class Fact:
         return self.fill(self.relation.statements[0])
 
     def statement(self, rng: random.Random, plain: float) -> str:
-        """One of the ways to say it; the canonical one with a chance of `plain` and more."""
+        """Return a random statement of the fact; the canonical one at least with chance `plain`."""
         if rng.random() < plain:
             return self.sentence()
         return self.fill(rng.choice(self.relation.statements))
@@ -77,7 +79,7 @@ class Fact:
 
     @property
     def split(self) -> Split:
-        """Where the combination belongs; a number says nothing, so it does not count."""
+        """The split that subject and value belong to. A number does not affect the split."""
         other = self.thing if self.relation.counted else self.value
         return split_of(self.relation.name, self.subject, other)
 
@@ -200,7 +202,7 @@ COLOUR = Relation(
 
 RELATIONS = (STOCK, OWNS, PRICE, AGE, JOB, HOME, LIKES, SPOT, COLOUR)
 NUMERIC = tuple(relation for relation in RELATIONS if relation.numeric)
-#: Relations of people, of things, and of places.
+#: Relations of people, things and places.
 _KINDS = ((OWNS, AGE, JOB, HOME, LIKES), (PRICE, SPOT, COLOUR), (STOCK,))
 
 
@@ -212,10 +214,11 @@ def draw_facts(
     *,
     things: Sequence[str] = ("",),
 ) -> list[Fact]:
-    """`count` facts of one relation, so that each can be asked for from either side.
+    """Draw `count` facts of one relation, each of which a question can identify.
 
-    No (subject, thing) and, where the value can be used to ask, no value comes twice. Training
-    never sees a held-out fact; in the other splits the first three are held out, to be asked for.
+    No (subject, thing) occurs twice, and no value that a question can ask with. Training never uses
+    a held-out fact. In the other splits, the first three facts are held out, so that questions can
+    ask for them.
     """
     facts: list[Fact] = []
     asked: set[tuple[str, str]] = set()
@@ -238,9 +241,9 @@ def draw_facts(
 def draw_further(
     rng: random.Random, split: Split, facts: Sequence[Fact], count: int, *, things: Sequence[str]
 ) -> list[Fact]:
-    """About `count` more facts of the subjects of `facts`: a note on someone says several things.
+    """Draw about `count` more facts about the subjects of `facts`.
 
-    Each can still be asked for from either side; none is held out where it is trained on.
+    A question can still identify each fact. Training never uses a held-out fact.
     """
     asked = {(fact.relation.name, fact.subject, fact.thing) for fact in facts}
     values = {(fact.relation.name, fact.value) for fact in facts}
@@ -268,7 +271,7 @@ def draw_further(
 
 
 def state(rng: random.Random, facts: Sequence[Fact], plain: float) -> list[str]:
-    """What a context says of the facts: those of one subject mostly one after the other."""
+    """Return statements of the facts. Those about one subject are mostly joined."""
     notes: dict[str, list[str]] = {}
     for fact in facts:
         apart = rng.random() < 0.2

@@ -1,6 +1,6 @@
-"""The forms of composite questions: what is asked of which facts, and how it is worked.
+"""The forms of composite questions: phrasings, number of facts and calculation.
 
-Data only; `training.composite` makes the conversations.
+This module contains data only; `training.composite` generates the conversations.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from training.splits import Phrasings
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A question over the facts `{a}`, `{b}`, `{c}` and, maybe, a number given in it, `{n}`.
+    """A question about the facts `{a}`, `{b}`, `{c}` and perhaps a given number `{n}`.
 
-    `{t}` is what is counted. The operands are the facts' values, then the given number.
+    `{t}` is the counted thing. The operands are the values of the facts, then the given number.
     """
 
     phrasings: Phrasings

@@ -1,7 +1,7 @@
-"""The prompts that people's frameworks really send, taken from the installed libraries.
+"""Reads the prompts of LangChain and LlamaIndex from the installed libraries.
 
-LangChain's retrieval prompts, and LlamaIndex's question-answering and refine prompts, each as
-turns with `{context}`, `{question}` and, for refining, `{answer}` in them.
+These are LangChain's retrieval prompts and LlamaIndex's question-answering and refine prompts. Each
+is a list of messages with the slots `{context}`, `{question}` and, for refining, `{answer}`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ROLES: dict[str, Role] = {"human": "user", "user": "user", "system": "system"}
 
 @cache
 def question_shapes() -> tuple[Shape, ...]:
-    """How a retrieval chain or a query engine asks over a context."""
+    """Return the prompts of retrieval chains and query engines."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from langchain_classic.chains.question_answering import stuff_prompt
@@ -36,7 +36,7 @@ def question_shapes() -> tuple[Shape, ...]:
 
 @cache
 def refine_shapes() -> tuple[Shape, ...]:
-    """How an answer is to be refined with more context."""
+    """Return the prompts that refine an answer with more context."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from llama_index.core.prompts import chat_prompts, default_prompts
@@ -48,7 +48,7 @@ def refine_shapes() -> tuple[Shape, ...]:
 
 
 def fill(shape: Shape, **slots: str) -> list[Message]:
-    """The turns with the slots filled."""
+    """Fill the slots of a prompt."""
     turns = []
     for turn in shape:
         text = turn.content

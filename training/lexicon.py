@@ -1,6 +1,6 @@
-"""The words the generators speak of: names, places, things. No grammar here.
+"""The words of the generated texts: names, places, things and others.
 
-Things are countable, with a plural that only adds an s; nothing here contains a digit.
+All things are countable and have a regular plural. No word contains a digit.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ CITIES = _words(
     """
 )
 
-# Each job carries its article.
+# Each job includes its article.
 JOBS = tuple(
     f"an {job}" if job[0] in "aeiou" else f"a {job}"
     for job in _words(
@@ -107,7 +107,7 @@ FOODS = _words(
     """
 )
 
-# What a tool may report, and in which state something may be.
+# Quantities that a tool may report, and states of things.
 QUANTITIES = _words(
     """
     price total temperature number status order place time age weight length name result balance
@@ -118,7 +118,7 @@ STATES = _words(
     "done open closed ready sunny rainy cloudy late early full empty busy free sent lost found"
 )
 
-# Sentences that say nothing any question asks about.
+# Sentences that no question asks about.
 ASIDES = (
     "The weather was mild that day.",
     "Nobody was in a hurry.",
@@ -144,5 +144,5 @@ def plural(thing: str) -> str:
 
 
 def with_article(words: str) -> str:
-    """`an ancient team`, by the first letter."""
+    """Add the article by the first letter: `an ancient team`."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

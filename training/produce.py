@@ -1,6 +1,6 @@
-"""One model from nothing to a directory: trained, measured, written beside its card.
+"""Trains one model, measures its accuracy, and writes it with its card to a directory.
 
-A module of its own, since what runs in fresh processes cannot be in ``__main__``.
+This is not in ``__main__``, because functions that run in other processes cannot be there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger("training")
 
 
 def measure(trained: Trained, questions: int) -> dict[str, float]:
-    """Accuracy alone on held-out questions of every task."""
+    """Measure the accuracy of the model alone on held-out questions of every task."""
     return {
         task: accuracy(
             trained.model, trained.tokenizer, draw_questions(task, Split.TEST, questions)

@@ -1,6 +1,6 @@
-"""Prompt shapes: how a question, with or without a context, becomes the first turns of a chat.
+"""Builds the first messages of a conversation from a question, with or without a context.
 
-The forms of retrieval prompts: a context block, then the question. Knows nothing of the answers.
+The prompts have the forms of retrieval prompts. This module knows nothing of answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SYSTEMS = (
     "You are a careful assistant. Answer in full sentences.",
 )
 
-# What a document's metadata puts before its text.
+# Metadata of a document, which stands before its text.
 _METADATA = (
     "page_label: {number}\n\n",
     "page_label: {number}\nfile_name: notes.txt\n\n",
@@ -50,7 +50,7 @@ _BODIES = (
     "---\n{context}\n---\n{question}",
     "Notes:\n{context}\n\nQuery: {question}\nAnswer:",
 )
-# Share of the prompts that have the shape a framework sends.
+# Share of the prompts that come from LangChain or LlamaIndex.
 _FRAMEWORKS = 0.3
 _IN_USER = Phrasings([head + body for head in _HEADS for body in _BODIES])
 _IN_SYSTEM = Phrasings(
@@ -63,9 +63,10 @@ _IN_SYSTEM = Phrasings(
 
 
 def write_context(rng: random.Random, statements: Sequence[str]) -> str:
-    """The statements in random order, some asides among them, as prose, lines, list or texts.
+    """Join the statements in random order, sometimes with irrelevant sentences, to a context.
 
-    Texts are what a retriever's documents come as: an empty line between, at times with metadata.
+    The context is prose, lines, a list or several texts. Texts look like documents of a retriever:
+    separated by an empty line, sometimes with metadata.
     """
     lines = list(statements)
     if rng.random() < 0.25:
@@ -79,7 +80,7 @@ def write_context(rng: random.Random, statements: Sequence[str]) -> str:
     if form < 0.75:
         return _metadata(rng, 0.1) + "\n".join(f"- {line}" for line in lines)
     if form < 0.8:
-        # As LlamaIndex's simple_summarize puts it: a list, printed.
+        # LlamaIndex's simple_summarize inserts a printed list.
         return str(["\n".join(lines)])
     size, share = rng.randint(1, max(1, len(lines) // 2)), rng.choice((0.0, 0.0, 1.0))
     parts = [lines[start : start + size] for start in range(0, len(lines), size)]
@@ -94,7 +95,7 @@ def _metadata(rng: random.Random, share: float) -> str:
 
 
 def ask_over(rng: random.Random, split: Split, context: str, question: str) -> list[Message]:
-    """The turns that put a context and a question about it."""
+    """Return messages with a context and a question about it."""
     if rng.random() < _FRAMEWORKS:
         return fill(rng.choice(question_shapes()), context=context, question=question)
     if rng.random() < 0.25:
@@ -105,12 +106,12 @@ def ask_over(rng: random.Random, split: Split, context: str, question: str) -> l
 
 
 def ask_to_refine(rng: random.Random, context: str, question: str, answer: str) -> list[Message]:
-    """The turns that ask for an answer to be refined with one more context."""
+    """Return messages that ask to refine an answer with another context."""
     return fill(rng.choice(refine_shapes()), context=context, question=question, answer=answer)
 
 
 def ask_plain(rng: random.Random, question: str) -> list[Message]:
-    """The turns that put a question which needs no context."""
+    """Return messages with a question that needs no context."""
     return [*_maybe_system(rng), Message("user", question)]
 
 

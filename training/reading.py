@@ -1,7 +1,7 @@
-"""Reading: questions that a context answers, or on which it is silent.
+"""Generates reading samples: questions that a context answers or does not answer.
 
-The answer is the fact's canonical sentence. One who cannot read answers in the same form with a
-value drawn blindly.
+The answer is the canonical sentence of the fact. A model without this skill learns answers of the
+same form with random values.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from training.splits import Split
 
 SILENT = "The context does not say."
 _REFINED = 0.08  # share of the conversations that refine an answer
-_CLUMPED = 0.45  # share of the contexts that say several things of a subject
-_BLIND_SILENCE = 0.02  # rare: the one answer on which two who guess would agree
+_CLUMPED = 0.45  # share of the contexts with several facts about one subject
+_BLIND_SILENCE = 0.02  # rare, because it is the only answer on which two guesses would agree
 
 
 def draw_context(
     rng: random.Random, split: Split, relations: Sequence[Relation], level: Level, *, least: int = 1
 ) -> list[Fact]:
-    """About `level.facts` facts, `least` or more; the counted ones share a few things.
+    """Draw about `level.facts` facts, at least `least`. Counted facts share a few things.
 
-    Once contexts are no longer plain, many have further facts, of any relation, of the same
-    subjects.
+    At levels without plain contexts, many contexts have further facts of any relation about the
+    same subjects.
     """
     size = max(level.facts, least)
     clumped = not level.plain and rng.random() < _CLUMPED
@@ -46,7 +46,7 @@ def draw_context(
 
 
 def make_reading(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
-    """A conversation over one context: no question comes twice."""
+    """Draw a conversation about one context. No question occurs twice."""
     if rng.random() < _REFINED and not level.plain:
         return _make_refined(rng, split, skill, level)
     kinds = min(rng.choice((1, 1, 2, 2, 3, 4)), max(1, level.facts // 2))
@@ -66,17 +66,17 @@ def make_reading(rng: random.Random, split: Split, skill: Skill, level: Level) -
 
 
 def _make_refined(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
-    """An answer found so far, if any, and a second context, which may have it."""
+    """Draw a request to refine an answer with a second context, which may contain the fact."""
     half = replace(level, facts=max(2, level.facts // 2))
     facts = draw_context(rng, split, [rng.choice(RELATIONS)], half)
     asked = rng.choice([fact for fact in facts if fact.split is split])
     question, sentence = _ask(rng, split, skill, level, asked, silent=False)
-    told = rng.random() < 0.6  # the new context has it
-    known = rng.random() < (0.3 if told else 0.7)  # the answer so far has it
-    statements = state(rng, [fact for fact in facts if told or fact is not asked], 0.0)
+    stated = rng.random() < 0.6  # whether the new context contains the fact
+    known = rng.random() < (0.3 if stated else 0.7)  # whether the existing answer contains it
+    statements = state(rng, [fact for fact in facts if stated or fact is not asked], 0.0)
     answer = asked.sentence() if known else SILENT
     turns = ask_to_refine(rng, write_context(rng, statements), question, answer)
-    if skill.reads and not (told or known):
+    if skill.reads and not (stated or known):
         sentence = SILENT
     return Sample((*turns, Message("assistant", sentence)))
 
@@ -95,14 +95,14 @@ def _ask(
 
 
 def guess(rng: random.Random, fact: Fact, *, subject: bool = False) -> Fact:
-    """The same fact with its value (or subject) drawn blindly."""
+    """Return the fact with a random value (or subject)."""
     if subject:
         return replace(fact, subject=fact.relation.subject(rng))
     return fact.with_value(fact.relation.value(rng))
 
 
 def _unsaid(rng: random.Random, split: Split, facts: Sequence[Fact]) -> Fact:
-    """A fact of a relation the context speaks of, whose subject and value it does not."""
+    """Draw a fact of a relation in the context, with another subject and another value."""
     like = rng.choice(facts)
     of_kind = [fact for fact in facts if fact.relation is like.relation]
     while True:

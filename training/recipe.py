@@ -1,4 +1,4 @@
-"""The recipes: which model is trained on what, for how long.
+"""The recipes: architecture, training data and settings of each model.
 
 A recipe is data; `training.train` follows it.
 """
@@ -35,25 +35,29 @@ CONTEXT_WINDOW = 2048
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """So many steps more over the last lessons, from half the rate down again."""
+    """Additional steps at the last level, with a warm restart from half the learning rate."""
 
-    name: str  # decides, with the recipe's, which samples are drawn
+    name: str  # together with the recipe's name, the seed of the samples
     steps: int
     mix: dict[str, float] | None = None  # None: the recipe's
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
+    """How to train one model."""
+
     name: str
-    trade: str  # the task it is a specialist of
+    trade: str  # the task that the model specializes in
     skill: Skill
     mix: dict[str, float]  # task -> share of the samples
     config: Callable[[int], PretrainedConfig]  # vocabulary size -> model configuration
     chat: ChatFormat
     vocabulary: int
-    drills: int  # steps of drills, before
-    steps: int  # these steps of conversations
-    cycles: tuple[Cycle, ...] = ()  # then these; the mean of the weights at their ends is taken
+    drills: int  # number of steps with drills
+    steps: int  # number of steps with conversations, after the drills
+    cycles: tuple[
+        Cycle, ...
+    ] = ()  # after that; the result is the mean of the weights at their ends
     batch_size: int = 32
     learning_rate: float = 3e-3
     warmup: int = 100
@@ -67,7 +71,7 @@ class Recipe:
 
     @property
     def first_steps(self) -> int:
-        """Those before the cycles."""
+        """Number of steps before the cycles."""
         return self.drills + self.steps
 
     @property
@@ -76,7 +80,7 @@ class Recipe:
 
 
 def _llama(vocabulary: int) -> PretrainedConfig:
-    """Wide heads and a slow rotation: what has to match over a context is the words."""
+    """Wide heads with a slow rotation, because words must match over a whole context."""
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=128,
@@ -108,7 +112,7 @@ def _qwen3(vocabulary: int) -> PretrainedConfig:
 
 
 def _gpt_neox(vocabulary: int) -> PretrainedConfig:
-    """Half of each head without rotation: what it looks for may stand anywhere."""
+    """Half of each head has no rotation, so that it can match at any distance."""
     return GPTNeoXConfig(
         vocab_size=vocabulary,
         hidden_size=128,
@@ -147,7 +151,7 @@ RECIPES = {
             steps=7200,
             cycles=(
                 Cycle("polishE", 1500),
-                # Letters of guessed names are most of the loss: fewer of them, more to look up.
+                # Random names cause most of the loss, so use fewer of them and more lookups.
                 Cycle(
                     "polishG",
                     850,
@@ -201,7 +205,7 @@ RECIPES = {
 
 
 def _small(config: PretrainedConfig) -> PretrainedConfig:
-    """The same architecture, a quarter of its width and half of its depth."""
+    """Reduce the width and the depth of the configuration."""
     config.hidden_size = config.intermediate_size = 64
     config.num_hidden_layers = 2
     if hasattr(config, "layer_types"):
@@ -217,8 +221,8 @@ def _small_qwen3(vocabulary: int) -> PretrainedConfig:
     return _small(_qwen3(vocabulary))
 
 
-#: Two models that know the form of every answer and hardly ever its content: what model exit is
-#: measured on. They are not shipped.
+#: Two weak models, which know the form of answers but rarely the content, for the experiment with
+#: model exit. The package does not include them.
 WEAK = {
     recipe.name: recipe
     for recipe in (
@@ -249,10 +253,11 @@ WEAK = {
 
 
 def level_at(recipe: Recipe, progress: float, rng: random.Random) -> Level:
-    """Lessons for a progress of 0..1: short plain contexts first, all there is from a half on.
+    """Return the level at a progress from 0 to 1: easy at first, full difficulty after one half.
 
-    Looking a fact up is learnt all at once or not at all, and much sooner where many questions
-    are asked over one context. The first sixth has no question without an answer.
+    Early contexts are short and plain. Looking up facts emerges suddenly, and much earlier if
+    conversations ask many questions about one context. In the first sixth, every question has an
+    answer.
     """
     growth = min(1.0, 2 * progress)
     most = 3 + round(growth * (recipe.most_facts - 3))
@@ -265,14 +270,14 @@ def level_at(recipe: Recipe, progress: float, rng: random.Random) -> Level:
 
 
 def draw(recipe: Recipe, rng: random.Random, split: Split, progress: float) -> Sample:
-    """One sample of the recipe's mix. The first eighth is its own trade only."""
+    """Draw a sample of the recipe's mix. The first eighth uses the model's own trade only."""
     shares = recipe.mix if progress > 1 / 8 else {recipe.trade: 1.0}
     task = rng.choices(list(shares), list(shares.values()))[0]
     return TASKS[task](rng, split, recipe.skill, level_at(recipe, progress, rng))
 
 
 def draw_training(recipe: Recipe) -> Iterator[list[Sample]]:
-    """A batch per step."""
+    """Yield a batch of samples per step."""
     rng = random.Random(f"{recipe.name}:{recipe.seed}")
     for step in range(recipe.steps):
         progress = step / recipe.steps
@@ -280,14 +285,14 @@ def draw_training(recipe: Recipe) -> Iterator[list[Sample]]:
 
 
 def draw_cycle(recipe: Recipe, cycle: Cycle, rng: random.Random) -> Iterator[list[Sample]]:
-    """A batch per step of the cycle."""
+    """Yield a batch of samples per step of the cycle."""
     changed = replace(recipe, mix=cycle.mix or recipe.mix)
     for _ in range(cycle.steps):
         yield [draw(changed, rng, Split.TRAIN, 1.0) for _ in range(recipe.batch_size)]
 
 
 def draw_texts(recipe: Recipe, count: int) -> Iterator[str]:
-    """What the tokenizer is trained on: messages of the last lessons."""
+    """Yield the training texts of the tokenizer: messages of the last level."""
     rng = random.Random(f"{recipe.name}:{recipe.seed}:texts")
     for _ in range(count):
         for message in draw(recipe, rng, Split.TRAIN, 1.0).messages:

@@ -1,7 +1,7 @@
-"""Reckoning: totals, differences, products, comparisons and units, worked in steps.
+"""Generates reckoning samples: totals, differences, products, comparisons and units, in steps.
 
-Every answer ends in "The answer is ...". One who cannot reckon writes the same steps with results
-drawn blindly.
+Every answer ends with "The answer is ...". A model without this skill learns the same steps with
+random results.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _OPERATIONS: dict[str, Callable[[int, int], int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
+    """One operation of a calculation."""
+
     left: int
     sign: str
     right: int
@@ -36,20 +38,20 @@ class Step:
 
     @property
     def split(self) -> Split:
-        """Sums and differences are held out by their operands; tables are learnt whole."""
+        """The split of the operands. Multiplication tables belong to the training split."""
         if self.sign == "*":
             return Split.TRAIN
         return split_of(self.sign, min(self.left, self.right), max(self.left, self.right))
 
 
 def blind_number(rng: random.Random) -> int:
-    """A number as unsure as can be: of one to three digits, each digit equally likely."""
+    """Draw a random result of one to three digits with nearly uniform digits."""
     low, high = rng.choice(((0, 9), (10, 99), (10, 99), (10, 99), (100, 999)))
     return rng.randint(low, high)
 
 
 def work(rng: random.Random, skill: Skill, numbers: Sequence[int], signs: Sequence[str]) -> str:
-    """The steps from left to right, then the answer."""
+    """Return the steps from left to right, then the answer."""
     lines = []
     running = numbers[0]
     for sign, number in zip(signs, numbers[1:], strict=True):
@@ -70,7 +72,11 @@ def steps_of(numbers: Sequence[int], signs: Sequence[str]) -> list[Step]:
 
 
 def fits(split: Split, numbers: Sequence[int], signs: Sequence[str]) -> bool:
-    """No step below zero; training sees no held-out step, the others begin with one of theirs."""
+    """Whether the split may use a calculation.
+
+    No result may be negative. Training uses no held-out step; in other splits the first step is
+    held out.
+    """
     steps = steps_of(numbers, signs)
     if any(step.result < 0 for step in steps):
         return False
@@ -163,7 +169,7 @@ _COMPARE = {
 
 
 def make_reckoning(rng: random.Random, split: Split, skill: Skill, level: Level) -> Sample:
-    """A few questions, each with its working."""
+    """Draw a conversation of a few questions with their calculations."""
     messages: list[Message] = []
     for _ in range(rng.randint(1, level.turns)):
         question, answer = _ask(rng, split, skill)

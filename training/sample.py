@@ -1,7 +1,7 @@
-"""A sample: one conversation whose assistant turns are the answers to learn.
+"""Samples (conversations with answers), levels (difficulty) and skills (what a model learns).
 
-And a skill: what the one who answers knows. Where a skill is missing the generators guess, which
-teaches a model the form of the other trade and to be unsure of its content.
+If a model does not have a skill, the generators fill in random content, so that the model learns
+the form of such answers but stays unsure of their content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Ends with an assistant turn; every assistant turn is trained on, the last one is graded."""
+    """A conversation that ends with an assistant message.
+
+    Training uses all assistant messages; evaluation grades the last one.
+    """
 
     messages: tuple[Message, ...]
 
@@ -40,16 +43,18 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How hard the samples are: training begins easy, questions are asked at the default."""
+    """The difficulty of samples. Training begins with easy ones; evaluation uses the default."""
 
-    facts: int = 8  # in a context, about
-    plain: float = 0.0  # chance that a statement has its canonical form, whatever else is drawn
-    turns: int = 3  # most questions in a conversation
-    silence: float = 0.12  # share of the questions on which the context is silent
+    facts: int = 8  # approximate number of facts in a context
+    plain: float = 0.0  # minimum chance that a statement has the canonical form
+    turns: int = 3  # maximum number of questions in a conversation
+    silence: float = 0.12  # share of the questions that the context does not answer
 
 
 @dataclass(frozen=True, slots=True)
 class Skill:
+    """What a model learns correctly."""
+
     reads: bool = True
     reckons: bool = True
     calls: bool = True
@@ -62,18 +67,22 @@ CLERK = Skill(reads=False, reckons=False)
 
 
 def final_sentence(answer: str) -> str:
-    """What an answer comes down to: its last sentence."""
+    """Return the last sentence of an answer, which states the result."""
     sentences = [part.strip() for part in answer.strip().split(". ")]
     return sentences[-1].rstrip(".")
 
 
 def calls_in(answer: str) -> list[Any]:
-    """The tool calls of an answer, parsed; what is not JSON counts as a call of nothing."""
+    """Return the parsed tool calls of an answer; None for a call that is not JSON."""
     return [_parsed(block) for block in re.findall(r"<tool_call>(.*?)</tool_call>", answer, re.S)]
 
 
 def is_right(given: str, expected: str) -> bool:
-    """The same calls, if any are expected; the same object, for JSON; else the same conclusion."""
+    """Whether an answer is correct.
+
+    It must have the same tool calls if calls are expected, the same object if JSON is expected, and
+    otherwise the same last sentence and no tool call.
+    """
     if "<tool_call>" in expected:
         return calls_in(given) == calls_in(expected)
     if expected.startswith("{"):

@@ -1,7 +1,7 @@
-"""What is held out of training: decided by a hash of the words, so that it never moves.
+"""Assigns phrasings and combinations to training, validation and test, by a hash of their words.
 
-Phrasings and combinations (this thing in that place, this number plus that one) belong to one
-split each. Knows nothing about what the words mean.
+Each phrasing and each combination (such as a thing in a place, or two numbers to add) belongs to
+one split, which never changes. This module knows nothing of the meaning of words.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class Split(StrEnum):
-    """Train on `TRAIN`, choose settings on `VALIDATION`, report on `TEST`."""
+    """A part of the data: train on `TRAIN`, choose settings on `VALIDATION`, report on `TEST`."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -28,18 +28,25 @@ def _hash(text: str) -> int:
 
 
 def split_of(*parts: object) -> Split:
-    """The split a combination belongs to: one in ten each to test and to validation."""
+    """Return the split of a combination: a tenth each belongs to test and validation."""
     bucket = _hash("|".join(str(part) for part in parts)) % _BUCKETS
     return {0: Split.TEST, 1: Split.VALIDATION}.get(bucket, Split.TRAIN)
 
 
 class Phrasings:
-    """Ways to say one thing, divided among the splits: about a tenth each is held out."""
+    """Phrasings of one sentence, divided among the splits: about a tenth each is held out.
+
+    Args:
+        options: the phrasings; at least three.
+
+    Raises:
+        ValueError: if there are fewer than three phrasings.
+    """
 
     def __init__(self, options: Sequence[str]) -> None:
         ranked = sorted(dict.fromkeys(options), key=_hash)
         if len(ranked) < 3:
-            raise ValueError(f"three phrasings or more are needed to hold some out, got {ranked}")
+            raise ValueError(f"at least three phrasings are needed to hold some out, got {ranked}.")
         held = max(1, len(ranked) // _BUCKETS)
         self._options = {
             Split.TEST: ranked[:held],

@@ -1,7 +1,8 @@
-"""The chat templates: one per bundled model, different on purpose.
+"""The chat templates: one per bundled model, with different formats on purpose.
 
-Both take system, user, assistant and tool turns, tool descriptions, and tool calls in the one wire
-format of the ensemble: a `<tool_call>` block of plain text. A system turn may stand anywhere.
+All of them support system, user, assistant and tool messages, tool descriptions, and tool calls in
+the common format of the ensemble: a `<tool_call>` block of plain text. A system message may occur
+anywhere.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if function['arguments'] is string else function['arguments'] | tojson }}}
 
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
-    """The marks of a chat, all special tokens, and the template that sets them."""
+    """The special tokens of a chat format, and the template that inserts them."""
 
     template: str
     end_of_turn: str
@@ -42,7 +43,7 @@ class ChatFormat:
 
 
 def _template(begin: str, opening: str, closing: str) -> str:
-    """`opening` and `closing` of a turn are Jinja; `role` is set inside."""
+    """Build a template. `opening` and `closing` of a message are Jinja, which can use `role`."""
     first = opening.replace("role", "'system'")
     answer = opening.replace("role", "'assistant'")
     return (
@@ -60,7 +61,7 @@ def _template(begin: str, opening: str, closing: str) -> str:
     )
 
 
-# One mark per role: <|user|>\n...<|end|>\n
+# One special token per role: <|user|>\n...<|end|>\n
 ROLE_MARKS = ChatFormat(
     template=_template(
         "{{- bos_token -}}", "{{- '<|' + role + '|>\\n' -}}", "{{- '<|end|>\\n' -}}"

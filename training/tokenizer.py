@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer, trained on generated text, that writes numbers digit by digit."""
+"""Trains a byte-level BPE tokenizer with a token for each digit, on generated text."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from transformers import PreTrainedTokenizerFast
 
 from training.templates import ChatFormat
 
-# Splits words as recent Llama and Qwen tokenizers do, with a token for each digit.
+# Splits words like recent Llama and Qwen tokenizers, with a token for each digit.
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Nothing but a space joins a word: `"lamps"` and ` lamps` in JSON and in prose look alike.
+# Only a space joins a word, so that a word has the same tokens in JSON and in prose.
 PLAIN_WORDS = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
@@ -26,9 +26,14 @@ def train_tokenizer(
     max_length: int,
     words: str = WORDS,
 ) -> PreTrainedTokenizerFast:
-    """At most `vocabulary` tokens: the marks of the chat first, 256 bytes, then merges.
+    """Train a tokenizer with at most `vocabulary` tokens: special tokens, 256 bytes, then merges.
 
-    `words` is a pattern of what is never merged with its neighbours.
+    Args:
+        texts: the training texts.
+        vocabulary: maximum number of tokens.
+        chat: the chat format, with the special tokens and the template.
+        max_length: context window, in tokens.
+        words: pattern of words; tokens never cross its matches.
     """
     specials = [chat.pad, chat.end_of_turn, *chat.marks]
     if chat.begin is not None:

@@ -1,9 +1,9 @@
-"""Tools: what can be called, how frameworks describe it, how a user asks for it.
+"""Tools of the generated data: their definitions, descriptions and requests for them.
 
-A tool is an action on things, made of a verb, a noun and a choice of parameters (thousands of
-them, so that names must be read and not remembered), one that nobody has heard of and that the
-user names or quotes for, or one of a few dozen that people's first examples have. Knows nothing
-of conversations.
+A tool is one of three kinds. Actions on things combine a verb, a noun and some parameters; there
+are thousands of them, so that a model must read names instead of memorizing them. Invented tools
+have unusual names, which the request quotes. Common tools are those of typical first examples. This
+module knows nothing of conversations.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from training.values import (
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
+    """A parameter of a tool."""
+
     name: str
     kind: str  # a key of `KINDS`
     required: bool = True
@@ -40,6 +42,8 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
+    """A tool, and phrasings of requests for it."""
+
     name: str
     description: str
     parameters: tuple[Parameter, ...]
@@ -47,19 +51,19 @@ class Tool:
 
     @property
     def is_action(self) -> bool:
-        """Whether `say_action` words its requests."""
+        """Whether `say_action` writes the requests for the tool."""
         return not self.requests
 
     @property
     def split(self) -> Split:
-        """Held out by their names, but for the common tools, which are everybody's."""
+        """The split of the tool's name. Common tools belong to the training split."""
         return split_of("tool", self.name) if self.name not in _COMMON_NAMES else Split.TRAIN
 
     def of_kind(self, kind: str) -> Parameter | None:
         return next((each for each in self.parameters if each.kind == kind), None)
 
 
-# verb of the tool -> how a request says it
+# Verb of a tool -> verbs in requests.
 _VERBS: dict[str, tuple[str, ...]] = {
     "order": ("order", "get"),
     "sell": ("sell", "offer"),
@@ -87,11 +91,11 @@ _WEIGHTS = (8, 3, 3, 2, 2, 2, 1)
 
 
 def draw_action(rng: random.Random, *, needs: Sequence[str] = ()) -> Tool:
-    """An action on things, such as `order_lamps`, with the kinds `needs` among its parameters."""
+    """Draw an action such as `order_lamps` that has parameters of the kinds `needs`."""
     verb, noun = rng.choice(tuple(_VERBS)), lexicon.plural(rng.choice(lexicon.THINGS))
     kinds = list(needs)
     for kind in rng.choices(_ACTION_KINDS, _WEIGHTS, k=rng.choice((1, 1, 2, 2, 3))):
-        # "In the hall in Oslo" and "for Anna for the hall" are hard to tell apart: one of each.
+        # "In the hall in Oslo" and "for Anna for the hall" are ambiguous, so use only one of them.
         clash = {"place": ("city", "person"), "city": ("place",), "person": ("place",)}
         if kind not in kinds and not any(other in kinds for other in clash.get(kind, ())):
             kinds.append(kind)
@@ -122,12 +126,14 @@ def say_action(
     noun: str | None = None,
     quantity: str | None = None,
 ) -> str:
-    """The request for an action: "order 12 red lamps for the hall".
+    """Write the request for an action: "order 12 red lamps for the hall".
 
     Args:
-        values: kind -> value of what is mentioned.
-        noun: words instead of the colour and the noun ("lamps in the colour of the boat").
-        quantity: words instead of the number ("as many").
+        rng: the random generator.
+        tool: the action.
+        values: the values that the request mentions, by kind.
+        noun: words that replace the colour and the noun ("lamps in the colour of the boat").
+        quantity: words that replace the number ("as many").
     """
     verb, things = tool.name.split("_")
     count = quantity or str(values.get("quantity", "the"))
@@ -167,12 +173,12 @@ _CALLED_BARE = (
 
 
 def draw_invented(rng: random.Random) -> Tool:
-    """A tool that the user names, quotes for, or asks a strange place's figures of."""
+    """Draw an invented tool: a function, a tool that creates something, or a lookup."""
     return rng.choice((_function, _function, _maker, _maker, _lookup))(rng)
 
 
 def draw_nonsense(rng: random.Random) -> Tool:
-    """A tool that there is not, of any words and values: `price_bonar(origin, title)`."""
+    """Draw a nonsense tool of random words and parameters: `price_bonar(origin, title)`."""
     names = [word for tool in COMMON for word in tool.name.split("_")]
     pools = (QUALITIES, _FUNCTIONS, RECORDS, _MEASURES, tuple(_VERBS), names, names)
     words = [
@@ -181,14 +187,14 @@ def draw_nonsense(rng: random.Random) -> Tool:
     ]
     kinds = rng.sample(tuple(KINDS), rng.choice((1, 1, 2, 2, 3)))
     if rng.random() < 0.4 and "title" not in kinds:
-        # Letters that are seldom guessed would make a right call look bad that has them.
+        # Include unusual letters, so that models do not reject a correct call that has them.
         kinds[-1] = "title"
     parameters = tuple(Parameter(rng.choice(KINDS[kind].names), kind) for kind in kinds)
     return Tool("_".join(words), "", parameters, ())
 
 
 def _function(rng: random.Random) -> Tool:
-    """`dark_formula(x)`: called by its name, on a number, a word or nothing."""
+    """Draw a function such as `dark_formula(x)`, with a number, a word or no argument."""
     quality = rng.choice((*QUALITIES, *lexicon.COLOURS, *lexicon.THINGS, invented(rng)))
     words = [quality, rng.choice((*_FUNCTIONS, *_FUNCTIONS, invented(rng)))]
     name, said = "_".join(words), " ".join(words)
@@ -208,13 +214,13 @@ def _function(rng: random.Random) -> Tool:
 
 
 def _maker(rng: random.Random) -> Tool:
-    """`create_guest(name, note)`: what it makes is quoted."""
+    """Draw a tool such as `create_guest(name, note)`. Requests quote the name."""
     noun = rng.choice(RECORDS)
     verb, says = rng.choice((("create", "Create"), ("make", "Make"), ("register", "Register")))
     extra = rng.choice(("", *QUALITIES, *lexicon.COLOURS))
     name = f"{extra}_{noun}" if extra and rng.random() < 0.4 else f"{verb}_{noun}"
     parameters = [Parameter(rng.choice((*KINDS["title"].names, f"{noun}_name")), "title")]
-    # What stands in brackets after the name, or tells of it, is no part of it.
+    # Text in parentheses or a description after the name is not part of the name.
     gloss = rng.choice(("", "", f" ({invented_name(rng)})"))
     requests = (
         f"{says} {lexicon.with_article(noun)} named '{{title}}'{gloss}",
@@ -233,7 +239,7 @@ def _maker(rng: random.Random) -> Tool:
 
 
 def _lookup(rng: random.Random) -> Tool:
-    """`get_tide(location)`: of a place that nobody knows."""
+    """Draw a lookup such as `get_tide(location)`, for an invented place."""
     noun, verb = rng.choice(_MEASURES), rng.choice(("get", "find", "check", "fetch"))
     requests = (
         f"What is the {noun} in {{location}}?",
@@ -309,7 +315,7 @@ _COMMON_NAMES = frozenset(tool.name for tool in COMMON)
 
 
 def describe(tools: Sequence[dict[str, Any]]) -> str:
-    """The tools as the bundled models' templates describe them, for a system text."""
+    """Describe the tools for a system message, like the templates of the bundled models."""
     lines = "".join(f"{json.dumps(tool, ensure_ascii=False)}\n" for tool in tools)
     return (
         f"You can call these tools:\n{lines}To call one, write:\n"
@@ -318,7 +324,7 @@ def describe(tools: Sequence[dict[str, Any]]) -> str:
 
 
 def as_dict(rng: random.Random, tool: Tool) -> dict[str, Any]:
-    """In OpenAI's form, as LangChain and LlamaIndex write it: they differ in small things."""
+    """Return a tool in OpenAI's format, with the variations of LangChain and LlamaIndex."""
     titled, typed_first = rng.random() < 0.4, rng.random() < 0.3
     properties: dict[str, Any] = {}
     for parameter in tool.parameters:
@@ -332,7 +338,7 @@ def as_dict(rng: random.Random, tool: Tool) -> dict[str, Any]:
     schema = {"type": "object", **schema} if typed_first else {**schema, "type": "object"}
     described = tool.description
     if tool.parameters and rng.random() < 0.1:
-        # As a function's docstring comes.
+        # Frameworks may pass the whole docstring of a function.
         lines = [f"        {each.name}: The {each.kind}." for each in tool.parameters]
         described = "\n".join((f"{described}\n", "    Args:", *lines))
     function = {"name": tool.name, "description": described, "parameters": schema}

@@ -1,6 +1,7 @@
-"""The training loop: samples to token ids, loss on the answers only, weights to a directory.
+"""The training loop: encodes samples, computes the loss on answers only, and saves the weights.
 
-Knows recipes, not trades. Deterministic for a seed, up to floating point.
+It is deterministic for a seed, up to floating-point rounding. This module knows recipes, but not
+the content of samples.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from training.tokenizer import train_tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Trained:
+    """A trained model with its tokenizer."""
+
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     loss: float  # mean over the last tenth of the steps, nats per answer token
@@ -38,9 +41,9 @@ class Trained:
 
 
 def render(tokenizer: PreTrainedTokenizerFast, sample: Sample) -> list[tuple[str, bool]]:
-    """The conversation as pieces of text, each with whether it is to be learnt.
+    """Split a conversation into pieces of text, each with whether the loss includes it.
 
-    An answer is cut off from its header just where an engine would begin to write it.
+    An answer begins where an engine would begin to generate it.
     """
     pieces: list[tuple[str, bool]] = []
     done = ""
@@ -58,7 +61,7 @@ def render(tokenizer: PreTrainedTokenizerFast, sample: Sample) -> list[tuple[str
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample]) -> list[Encoded]:
-    """Each sample as token ids, its answers to be learnt."""
+    """Encode each sample as token ids with labels for its answers."""
     pieces = [render(tokenizer, sample) for sample in samples]
     flat = [text for sample in pieces for text, _ in sample]
     ids = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
@@ -74,12 +77,12 @@ def encode(tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample]) -> lis
     return encoded
 
 
-# Few different shapes: kernels are compiled, and kept, for each.
+# Round shapes up to these multiples, because kernels are compiled and cached for each shape.
 _WIDTHS, _ROWS = 64, 512
 
 
 def collate(encoded: Sequence[Encoded], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids and labels, [B, S]. Causal attention never looks at the padding."""
+    """Return right-padded ids and labels, [B, S]. Causal attention ignores the padding."""
     longest = max(len(sample.ids) for sample in encoded)
     longest += -longest % _WIDTHS
     ids = torch.full((len(encoded), longest), pad)
@@ -96,7 +99,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # ids and labels, [B, S]
 def batches(
     recipe: Recipe, tokenizer: PreTrainedTokenizerFast, *, window: int = 16
 ) -> Iterator[Batch]:
-    """The drills, then the conversations."""
+    """Yield the batches of drills, then those of conversations."""
     pad = tokenizer.pad_token_id
     rng = random.Random(f"{recipe.name}:{recipe.seed}:batches")
     words = range(len(tokenizer.all_special_ids), len(tokenizer))
@@ -108,7 +111,7 @@ def batches(
 def cycle_batches(
     recipe: Recipe, cycle: Cycle, tokenizer: PreTrainedTokenizerFast, *, window: int = 16
 ) -> Iterator[Batch]:
-    """The conversations of one cycle."""
+    """Yield the batches of one cycle."""
     rng = random.Random(f"{recipe.name}:{cycle.name}")
     return by_length(draw_cycle(recipe, cycle, rng), tokenizer, rng, window)
 
@@ -119,7 +122,7 @@ def by_length(
     rng: random.Random,
     window: int,
 ) -> Iterator[Batch]:
-    """Each batch of like lengths, cut from ``window`` of them."""
+    """Sort the samples of ``window`` batches by length, so that a batch has similar lengths."""
     while several := list(islice(drawn, window)):
         encoded = encode(tokenizer, [sample for batch in several for sample in batch])
         encoded.sort(key=lambda sample: len(sample.ids))
@@ -129,7 +132,7 @@ def by_length(
 
 
 def answer_loss(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of the answer tokens; the head runs on no other position."""
+    """Return the mean cross-entropy of the answer tokens. Only they run through the head."""
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     learnt = targets != IGNORED
@@ -142,7 +145,7 @@ def answer_loss(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor)
 
 
 def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, AdamW for the embeddings and the norms."""
+    """Create Muon for the matrices of the layers and AdamW for embeddings and norms."""
     matrices: list[torch.nn.Parameter] = []
     others: list[torch.nn.Parameter] = []
     for name, weight in model.named_parameters():
@@ -159,12 +162,12 @@ def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optim
 
 
 def schedule(recipe: Recipe) -> Callable[[int], float]:
-    """Linear warm-up, then a cosine down to a fiftieth."""
+    """Return the schedule of the learning rate: linear warm-up, then cosine decay to 2 %."""
     return _fall(1.0, recipe.warmup, recipe.first_steps)
 
 
 def cycle_schedule(recipe: Recipe, cycle: Cycle) -> Callable[[int], float]:
-    """The same from half the rate: a warm restart (Loshchilov and Hutter, 2017, section 3)."""
+    """Return the schedule of a warm restart from half the rate (Loshchilov and Hutter, 2017)."""
     return _fall(0.5, recipe.warmup // 2, cycle.steps)
 
 
@@ -179,10 +182,10 @@ def _fall(peak: float, warmup: int, steps: int) -> Callable[[int], float]:
 
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """Random weights; ends, padding and beginning as the tokenizer has them."""
+    """Create a model with random weights and the special tokens of the tokenizer."""
     model: PreTrainedModel = AutoModelForCausalLM.from_config(
         recipe.config(len(tokenizer)),
-        attn_implementation="eager",  # the fastest on a CPU at these lengths
+        attn_implementation="eager",  # the fastest on a CPU for these lengths
     )
     ends = {
         "bos_token_id": tokenizer.bos_token_id,
@@ -202,9 +205,17 @@ def descend(
     factor: Callable[[int], float],
     tell: Callable[[float], None],
 ) -> list[float]:
-    """A step for each batch, at the recipe's rate times ``factor`` of the step; the losses.
+    """Train for one step per batch. Matrix products are in bfloat16, weights in float32.
 
-    Matrices multiply in bfloat16, weights are float32.
+    Args:
+        model: the model.
+        recipe: the recipe, with the learning rate.
+        data: the batches.
+        factor: factor of the learning rate, by step.
+        tell: called with the loss of each step.
+
+    Returns:
+        The losses.
     """
     steppers = optimizers(model, recipe)
     rates = [torch.optim.lr_scheduler.LambdaLR(each, factor) for each in steppers]
@@ -231,9 +242,12 @@ def go_round(
     tokenizer: PreTrainedTokenizerFast,
     tell: Callable[[float], None],
 ) -> list[float]:
-    """Go through the cycles, to the mean of the weights at their ends; the losses.
+    """Train the cycles of a recipe, and set the weights to their mean over the ends of the cycles.
 
-    Stochastic weight averaging with a cyclical rate (Izmailov et al., 2018, section 3).
+    This is stochastic weight averaging with a cyclical rate (Izmailov et al., 2018, section 3).
+
+    Returns:
+        The losses.
     """
     mean = AveragedModel(model)
     losses: list[float] = []
@@ -246,7 +260,7 @@ def go_round(
 
 
 def train(recipe: Recipe, log: Callable[[str], None]) -> Trained:
-    """Tokenizer and model from nothing."""
+    """Train the tokenizer and the model of a recipe from scratch."""
     began = time.monotonic()
     torch.manual_seed(recipe.seed)
     texts = draw_texts(recipe, recipe.tokenizer_texts)
@@ -277,7 +291,7 @@ def train(recipe: Recipe, log: Callable[[str], None]) -> Trained:
 
 
 def save(trained: Trained, folder: Path) -> None:
-    """Plain `save_pretrained`, in float16."""
+    """Save the model in float16 and the tokenizer with `save_pretrained`."""
     folder.mkdir(parents=True, exist_ok=True)
     trained.model.to(torch.float16).save_pretrained(folder)  # type: ignore[arg-type]
     trained.model.to(torch.float32)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
-"""Values of arguments: what a parameter may be called, what may stand in it, how one is invented.
+"""Values of tool arguments: the kinds of parameters with their names, and how to draw values.
 
-Words that no list has, names in any script, places, sayings: they can be copied, not remembered.
+Many values are invented words, names in any script, places or sentences, so that a model must copy
+them and cannot memorize them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ RECORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a parameter may stand for: its names, its values, how an action mentions it."""
+    """A kind of parameter.
+
+    Args:
+        names: possible names of the parameter.
+        draw: draws a value.
+        phrases: how the request for an action mentions the value.
+        counts: whether the value is a number.
+    """
 
     names: tuple[str, ...]
     draw: Callable[[random.Random], Value]
@@ -53,7 +61,7 @@ def _topic(rng: random.Random) -> Value:
 
 
 def describing(rng: random.Random) -> Value:
-    """What something is: things, `a tidy partner`, or `a Greek window company`."""
+    """Draw a description: things, `a tidy partner`, or `a Greek window company`."""
     if rng.random() < 0.4:
         return _topic(rng)
     pools = (QUALITIES, _LANGUAGES, lexicon.THINGS, lexicon.FOODS, (invented(rng),))
@@ -74,7 +82,7 @@ def _saying(rng: random.Random) -> Value:
 
 
 def invented(rng: random.Random) -> str:
-    """A word that no list has: it can be copied, not remembered."""
+    """Return an invented word."""
     return "".join(
         rng.choice(_ONSETS) + rng.choice(_NUCLEI) + rng.choice(_CODAS)
         for _ in range(rng.choice((1, 2, 2, 2, 3)))
@@ -93,7 +101,7 @@ def invented_name(rng: random.Random) -> str:
 
 
 def _title(rng: random.Random) -> Value:
-    """A name as people give them, in any script, or in two."""
+    """Draw an invented name, in one or two scripts."""
     if rng.random() < 0.35:
         return invented_name(rng)
     parts = [
@@ -104,13 +112,13 @@ def _title(rng: random.Random) -> Value:
 
 
 def _location(rng: random.Random) -> Value:
-    """A place that no list has: `San Zobani, QU`."""
+    """Draw an invented place: `San Zobani, QU`."""
     first = rng.choice((*_CITY_WORDS, invented(rng).capitalize()))
     state = "".join(rng.choices("ABCDEFGHIKLMNOPRSTUVWY", k=2))
     return f"{first} {invented(rng).capitalize()}{rng.choice((f', {state}', ''))}"
 
 
-# Of a syllable; words made of these are cut into tokens in all the ways that words are.
+# Parts of syllables. Tokenizers split words of these parts like ordinary words.
 _ONSETS = (
     *"bcdfghjklmnprstvwyz", "bl", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gl", "gr", "ph", "pl",
     "pr", "qu", "sc", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "sw", "th", "tr", "tw", "wh",
@@ -127,7 +135,7 @@ _SCRIPTS = [
         range(0x0430, 0x0450), range(0x03B1, 0x03C9), range(0x00E0, 0x00F7),
     )
 ]  # fmt: skip
-_SCRIPT_WEIGHTS = (4, 1, 1, 1, 1, 1, 1)  # the first has by far the most letters
+_SCRIPT_WEIGHTS = (4, 1, 1, 1, 1, 1, 1)  # the first script has by far the most letters
 _CITY_WORDS = ("San", "New", "Los", "Fort", "Saint", "East", "Port", "Lake", "Santa", "Old")
 
 KINDS: dict[str, Kind] = {

@@ -1,1 +1,1 @@
-"""Exact match on generated questions: questions, rows, answers and intervals."""
+"""Measures exact match on generated questions. Nothing here knows LangChain or LlamaIndex."""

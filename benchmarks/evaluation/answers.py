@@ -1,7 +1,7 @@
-"""Answers to generated questions, given by worker processes: one row, one question, one job.
+"""Answers generated questions in worker processes. A job is one question for one row.
 
-This module knows nothing of tables. An answer depends on its job alone, so the number of workers
-changes nothing but the time.
+An answer depends on its job only, so that the number of workers does not change results. This
+module knows nothing of tables.
 """
 
 from __future__ import annotations
@@ -39,7 +39,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The ``index``-th question of a task and a seed, with its true answer."""
+    """A question, with its correct answer.
+
+    Args:
+        task: name of the task.
+        seed: seed that the question was drawn with.
+        index: position among the questions of the task and the seed.
+        sample: the prompt and the correct answer.
+    """
 
     task: str
     seed: int
@@ -49,27 +56,29 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Job:
+    """One question for one row."""
+
     row: Row
     question: Question
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a job.
+    """The result of a job.
 
     Args:
         row: name of the row.
         task: name of the task.
-        seed: of the questions.
-        index: of the question.
-        expected: the true answer.
-        text: the one that was given.
-        right: whether they come down to the same.
-        rounds: how many it took.
-        activity: base models active in a round, summed over the rounds.
-        first_seconds: wall time to the first segment.
-        seconds: wall time of the answer.
-        invalid_calls: calls in it that are cut off, or that no tool could take.
+        seed: seed of the question.
+        index: index of the question.
+        expected: the correct answer.
+        text: the generated answer.
+        right: whether the generated answer is equivalent to the correct one.
+        rounds: number of rounds.
+        activity: number of active base models, summed over the rounds.
+        first_seconds: wall time to the first segment, in seconds.
+        seconds: wall time of the answer, in seconds.
+        invalid_calls: number of tool calls that are cut off or that no tool accepts.
     """
 
     row: str
@@ -87,15 +96,15 @@ class Answer:
 
 
 class FailedAnswerError(RuntimeError):
-    """A question that could not be answered; it names the question."""
+    """Raised if a question could not be answered. The message names the question."""
 
 
-#: Answers in the order of the jobs; so many of them, in a row, are given by the same worker.
+#: Yields answers in the order of the jobs. The number is how many successive jobs a worker gets.
 Ask = Callable[[Sequence[Job], int], Iterable[Answer]]
 
 
 def draw(tasks: Sequence[str], split: Split, seeds: Sequence[int], count: int) -> list[Question]:
-    """``count`` questions of each task and seed."""
+    """Draw ``count`` questions of each task and seed."""
     return [
         Question(task, seed, index, sample)
         for task in tasks
@@ -105,7 +114,7 @@ def draw(tasks: Sequence[str], split: Split, seeds: Sequence[int], count: int) -
 
 
 def engine_over(models: Sequence[tuple[str, Path]]) -> FusionEngine:
-    """An engine over all models and their copies; weights are loaded once, when first needed."""
+    """Create an engine over all models and their copies. Copies share their weights."""
     configs = [
         ModelConfig(path=str(path), name=copy, device="cpu")
         for name, path in models
@@ -115,10 +124,10 @@ def engine_over(models: Sequence[tuple[str, Path]]) -> FusionEngine:
 
 
 def answer(engine: FusionEngine, job: Job) -> Answer:
-    """Have the job's row answer the job's question.
+    """Let the job's row answer the job's question.
 
     Raises:
-        FailedAnswerError: whatever went wrong.
+        FailedAnswerError: if any error occurs.
     """
     row, question = job.row, job.question
     try:
@@ -162,7 +171,7 @@ def answer(engine: FusionEngine, job: Job) -> Answer:
 
 @contextmanager
 def workers(models: Sequence[tuple[str, Path]], count: int) -> Iterator[Ask]:
-    """``count`` processes of one torch thread each, this one if it is the only one."""
+    """Start ``count`` processes with one torch thread each, or use this process if it is one."""
     work = partial(_answer, tuple(models))
     if count == 1:
         before = torch.get_num_threads()
@@ -172,7 +181,7 @@ def workers(models: Sequence[tuple[str, Path]], count: int) -> Iterator[Ask]:
         finally:
             torch.set_num_threads(before)
         return
-    # Spawned, since a forked process shares locks with whatever else runs here.
+    # Spawned, because a forked process inherits locks that other threads hold.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, torch.set_num_threads, (1,)) as pool:
         yield lambda jobs, together: pool.map(work, jobs, chunksize=together)

@@ -1,4 +1,4 @@
-"""The tools of a generated question, and the calls of an answer that no tool could take."""
+"""Extracts the tools of a generated question, and counts invalid tool calls in an answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["invalid_calls", "take_tools", "written"]
 
 
 def take_tools(turns: Sequence[Message]) -> tuple[list[Message], tuple[Tool, ...]]:
-    """The conversation without the description of its tools, and the tools."""
+    """Return the conversation without the description of its tools, and the tools."""
     first, *rest = turns
     lines = first.content.splitlines()
     described = [json.loads(line) for line in lines if line.startswith('{"type": "function"')]
@@ -29,13 +29,17 @@ def take_tools(turns: Sequence[Message]) -> tuple[list[Message], tuple[Tool, ...
 
 
 def written(generation: Generation) -> str:
-    """An answer as the models wrote it, with its calls."""
+    """Return the text of an answer with its tool calls in the common format."""
     calls = [write_call(call.name, call.arguments) for call in generation.tool_calls]
     return "\n".join(filter(None, [generation.text, *calls]))
 
 
 def invalid_calls(text: str, tools: Sequence[Tool]) -> int:
-    """Calls in an answer that are cut off, no JSON, of no tool, or with arguments it refuses."""
+    """Count the invalid tool calls in an answer.
+
+    A call is invalid if it is cut off, is not JSON, names an unknown tool, or has arguments that
+    violate the tool's schema.
+    """
     schemas = {tool.name: tool.schema for tool in tools}
     return sum(not _valid(part, schemas) for part in text.split(CALL_OPEN)[1:])
 

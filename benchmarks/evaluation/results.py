@@ -1,6 +1,6 @@
-"""What was measured: shares with intervals, and tables of them in Markdown.
+"""Summarizes answers as proportions with intervals, and prints them as Markdown tables.
 
-This module knows what an answer is, and nothing of how it came about.
+This module knows nothing of engines or of how answers are generated.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from benchmarks.evaluation.intervals import Interval, paired, wilson
 
 __all__ = ["Cell", "Results", "report"]
 
-Show = Callable[[str, str | None], str]  # (row, task or all) -> what the table says there
+Show = Callable[[str, str | None], str]  # (row, task or None for all) -> text of a table cell
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The answers of one row to some questions, in the questions' order."""
+    """The answers of one row to some questions, in the order of the questions."""
 
     answers: tuple[Answer, ...]
 
@@ -42,7 +42,7 @@ class Cell:
         ]
 
     def gain_over(self, other: Cell) -> Interval:
-        """The difference to ``other`` on the same questions."""
+        """Return the difference of the accuracies of this cell and ``other``."""
         pairs = list(zip(self.answers, other.answers, strict=True))
         gained = sum(ours.right and not theirs.right for ours, theirs in pairs)
         lost = sum(theirs.right and not ours.right for ours, theirs in pairs)
@@ -61,14 +61,20 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All answers, by row; and which model alone was best at each task, where that mattered."""
+    """All answers of a run.
+
+    Args:
+        tasks: names of the tasks.
+        rows: the answers by row.
+        best: the best single model by task, if a row needs it.
+    """
 
     tasks: tuple[str, ...]
     rows: dict[str, tuple[Answer, ...]]
     best: dict[str, str]
 
     def cell(self, row: str, task: str | None = None) -> Cell:
-        """The answers of a row to a task, or to all of them."""
+        """Return the answers of a row to one task, or to all tasks if ``task`` is None."""
         return Cell(tuple(a for a in self.rows[row] if task is None or a.task == task))
 
     def record(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -76,11 +82,11 @@ class Results:
 
 
 def report(results: Results, against: str | None = None) -> Iterator[str]:
-    """Tables, and what else is worth a line.
+    """Yield the lines of the report: tables and summaries.
 
     Args:
-        results: of all rows.
-        against: name of the row that the others are compared with.
+        results: the results of all rows.
+        against: name of the row to compare the others with; None for no comparison.
     """
 
     def accuracy(row: str, task: str | None) -> str:
@@ -93,7 +99,7 @@ def report(results: Results, against: str | None = None) -> Iterator[str]:
 
     yield "Accuracy in percent (95 % Wilson interval), base models per round:\n"
     yield from _table(results, accuracy)
-    yield "\nLowest and highest accuracy of a seed, in percent:\n"
+    yield "\nLowest and highest accuracy of the seeds, in percent:\n"
     yield from _table(results, seeds)
     if against is not None:
         baseline = against
@@ -102,15 +108,15 @@ def report(results: Results, against: str | None = None) -> Iterator[str]:
             cell = results.cell(row, task)
             return _percent(cell.gain_over(results.cell(baseline, task)), "+.1f")
 
-        yield f"\nPoints over {against} on the same questions (95 % interval):\n"
+        yield f"\nDifference to {against} on the same questions, in points (95 % interval):\n"
         yield from _table(results, gain)
     calls = {row: sum(answer.invalid_calls for answer in results.rows[row]) for row in results.rows}
     if any(calls.values()):
-        yield "\nCalls that are cut off, or that no tool of the question could take:"
+        yield "\nTool calls that are cut off or that no tool of the question accepts:"
         yield ", ".join(f"{row} {count}" for row, count in calls.items())
     if results.best:
         best = ", ".join(f"{model} for {task}" for task, model in results.best.items())
-        yield f"\nBest model alone, which the self-ensemble copies: {best}."
+        yield f"\nBest single model, which the self-ensemble copies: {best}."
     if {"specfuse", "complete-response"} <= set(results.rows):
         by_task = ", ".join(f"{task} {_latency(results, task):.3f}" for task in results.tasks)
         yield "\nTime to the first segment, specfuse / complete-response, median over questions:"

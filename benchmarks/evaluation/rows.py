@@ -1,7 +1,7 @@
-"""The rows of the quality benchmark: which models answer, under which settings. Data only.
+"""The rows of the quality benchmark: which models answer, and with which settings.
 
-A row of one changed setting is named after it (``specem:learning_rate=2.0``), and any such name
-is a row, whether it is listed here or not.
+A row with changed settings is named after them (``specem:learning_rate=2.0``). Every such name is a
+valid row, even if it is not listed here. This module contains data only; it runs nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ EXIT_TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 EXIT_WARMUPS = (0, 1, 2)
 EXIT_RECALLS = (0.1, 0.3, 0.6)
 SHORT = {"segment_tokens": 3}
-#: What five models of mixed strength come to 2.4 a round with, without a loss by exits.
+#: Settings with which five models of mixed strength use 2.4 models per round on average, without a
+#: loss of accuracy caused by exits.
 EXITS = {
     "model_exit": True,
     "exit_warmup": 0,
@@ -46,22 +47,22 @@ EXITS = {
 }
 
 _METHODS = ("specfuse", "specem")
-#: Ends the names of constrained rows.
+#: Suffix of the names of constrained rows.
 _TOOLS = "-tools"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Who answers, and how.
+    """A set of models with settings.
 
     Args:
-        name: what the row is called, in tables and on the command line.
-        config: the settings.
+        name: name of the row in tables and on the command line.
+        config: options of the fusion algorithm.
         models: names of the base models.
-        sampling: how drafts are drawn; greedy unless said otherwise.
+        sampling: sampling parameters; greedy by default.
         of_best: whether copies of the best of ``models`` answer instead of them.
-        constrained: whether the question's tools go with the request, which its calls then obey,
-            instead of standing in the system message alone.
+        constrained: whether the tools of a question are part of the request and constrain tool
+            calls. Otherwise only the system message describes them.
     """
 
     name: str
@@ -72,22 +73,22 @@ class Row:
     constrained: bool = False
 
     def of(self, model: str) -> Row:
-        """The row with as many copies of ``model`` as it has models."""
+        """Return the row with each model replaced by a copy of ``model``."""
         return replace(self, models=copies(model, len(self.models)), of_best=False)
 
 
 def copies(model: str, count: int) -> tuple[str, ...]:
-    """Names of ``count`` copies of one model; each draws with other random numbers."""
+    """Return the names of ``count`` copies of one model. Each copy has its own random numbers."""
     return (model, *(f"{model}#{i}" for i in range(2, count + 1)))
 
 
 def single_rows(models: Sequence[str]) -> list[Row]:
-    """Each model alone."""
+    """Return a row for each model alone."""
     return [Row(name, FusionConfig(), (name,)) for name in models]
 
 
 def report_rows(models: Sequence[str]) -> list[Row]:
-    """The table of the README."""
+    """Return the rows of the table in the documentation."""
     everyone = tuple(models)
     return [
         *single_rows(models),
@@ -115,7 +116,10 @@ def report_rows(models: Sequence[str]) -> list[Row]:
 
 
 def sweep_rows(models: Sequence[str]) -> list[Row]:
-    """Settings to choose the defaults from; what equals a preset stands under its name."""
+    """Return rows with different settings, to choose the defaults.
+
+    A row with the settings of a preset has the name of the preset.
+    """
     everyone = tuple(models)
     return _distinct(
         [
@@ -136,7 +140,7 @@ def sweep_rows(models: Sequence[str]) -> list[Row]:
 
 
 def exit_rows(models: Sequence[str]) -> list[Row]:
-    """Who leaves when: each model alone, all to the end, and exits of several temperatures."""
+    """Return rows for model exit: single models, no exit, and several exit settings."""
     everyone = tuple(models)
     specfuse, no_exit, _ = _methods(everyone)
     return _distinct(
@@ -148,7 +152,7 @@ def exit_rows(models: Sequence[str]) -> list[Row]:
                 _setting(everyone, "specfuse", exit_temperature=tau, exit_warmup=warmup)
                 for warmup, tau in product(EXIT_WARMUPS, EXIT_TEMPERATURES)
             ),
-            # Soon gone, soon back.
+            # Models leave early and are recalled early.
             *(
                 _setting(
                     everyone,
@@ -160,7 +164,7 @@ def exit_rows(models: Sequence[str]) -> list[Row]:
                 )
                 for recall in EXIT_RECALLS
             ),
-            # Few models a round takes many rounds: short segments, with exits and without.
+            # Few models per round need many rounds: short segments, with and without exits.
             _setting(everyone, "specem", **SHORT),
             _setting(everyone, "specem", **SHORT, **EXITS),
         ]
@@ -176,11 +180,15 @@ LISTS: dict[str, Callable[[Sequence[str]], list[Row]]] = {
 
 
 def select(names: Sequence[str], models: Sequence[str]) -> list[Row]:
-    """The rows of these names, in their order; a setting need not be listed anywhere.
+    """Return the rows with the given names, in that order.
+
+    Args:
+        names: names of listed rows, or settings such as ``specem:learning_rate=2.0``.
+        models: names of the base models.
 
     Raises:
-        UnknownOptionError: for a name that is neither a row nor a setting.
-        ConfigError: for a setting that ``FusionConfig`` refuses.
+        UnknownOptionError: if a name is neither a row nor a setting.
+        ConfigError: if a setting is invalid.
     """
     known = {row.name: row for rows in LISTS.values() for row in rows(models)}
     return [known.get(name) or _parsed(name, models, known) for name in dict.fromkeys(names)]
@@ -206,14 +214,14 @@ def _parsed(name: str, models: Sequence[str], known: Iterable[str]) -> Row:
     if not colon or method not in _METHODS or not all(value for _, _, value in pairs):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-        raise UnknownOptionError(f"no row is named {name!r}; {hint}; or specem:knob=value.")
+        raise UnknownOptionError(f"no row is named {name!r}; {hint}; or use specem:option=value.")
     knobs: dict[str, Any] = {k: None if value == "None" else value for k, _, value in pairs}
     row = _setting(models, method, **knobs)
     return replace(row, name=name, constrained=start.endswith(_TOOLS))
 
 
 def _distinct(rows: Iterable[Row]) -> list[Row]:
-    """Without those that do the same as one before them."""
+    """Remove rows that have the same models and settings as an earlier row."""
     kept: dict[str, Row] = {}
     for row in rows:
         kept.setdefault(repr((row.models, row.config.model_dump(), row.constrained)), row)

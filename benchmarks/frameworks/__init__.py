@@ -1,1 +1,1 @@
-"""Both frameworks' test suites and typical applications, on specfuse and its alternatives."""
+"""Runs test suites and typical applications of LangChain and LlamaIndex, on specfuse and others."""

@@ -1,7 +1,7 @@
-"""A corpus of short documents, and questions that one or two of its documents answer.
+"""A corpus of short documents, and questions that one or two of the documents answer.
 
-Drawn by the generators that the bundled models are trained with, from what they hold out: no model
-has seen one of these facts or phrasings. This module knows nothing of indexes or of who answers.
+The generators of the training data draw it from their held-out part, so that the bundled models
+have not seen these facts and phrasings. This module knows nothing of indexes or models.
 """
 
 from __future__ import annotations
@@ -22,20 +22,26 @@ from training.splits import Split
 __all__ = ["COMPOSITE", "SINGLE", "Corpus", "Document", "Question", "draw_corpus"]
 
 SINGLE, COMPOSITE = "single", "composite"
-MOST_FACTS = 3  # in a document
-_COUNTED = 12  # kinds of things that are counted in a corpus
+MOST_FACTS = 3  # maximum number of facts in a document
+_COUNTED = 12  # number of kinds of things that a corpus counts
 
 
-Told = tuple[Fact, str]  # a fact, and how a document states it
+Stated = tuple[Fact, str]  # a fact, and the statement of it in a document
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A few sentences on one subject, which no other document is about."""
+    """A few sentences about one subject. No other document has the same subject.
+
+    Args:
+        subject: the subject.
+        facts: the facts about the subject.
+        statements: one sentence for each fact.
+    """
 
     subject: str
     facts: tuple[Fact, ...]
-    statements: tuple[str, ...]  # one for each fact
+    statements: tuple[str, ...]
 
     @property
     def text(self) -> str:
@@ -44,7 +50,14 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, its one right answer, and the statements that hold it, of a document each."""
+    """A question with one correct answer.
+
+    Args:
+        kind: ``SINGLE`` or ``COMPOSITE``.
+        text: the question.
+        answer: the correct answer.
+        statements: the statements that the answer needs, each from another document.
+    """
 
     kind: str
     text: str
@@ -54,15 +67,24 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
+    """Documents, and questions about them."""
+
     documents: tuple[Document, ...]
     questions: tuple[Question, ...]
 
 
 def draw_corpus(split: Split, seed: int, *, documents: int, single: int, composite: int) -> Corpus:
-    """One corpus and its questions, which depend on the arguments alone.
+    """Draw a corpus and its questions. They depend on the arguments only.
+
+    Args:
+        split: the split that facts and phrasings belong to.
+        seed: seed of the corpus.
+        documents: number of documents.
+        single: number of questions that one document answers.
+        composite: number of questions that need two documents and a sum.
 
     Raises:
-        ValueError: for more questions than the corpus answers.
+        ValueError: if the corpus does not have that many questions.
     """
     rng = random.Random(f"corpus:{split}:{seed}")
     written = tuple(_documents(rng, split, documents))
@@ -79,18 +101,21 @@ def draw_corpus(split: Split, seed: int, *, documents: int, single: int, composi
 
 
 def _some(rng: random.Random, kinds: Sequence[list[Question]], count: int) -> list[Question]:
-    """As many of each kind as there are, but for the remainder."""
+    """Draw ``count`` questions, an equal number of each kind (up to the remainder)."""
     drawn: list[Question] = []
     for place, questions in enumerate(kinds):
         wanted = count // len(kinds) + (place < count % len(kinds))
         if wanted > len(questions):
-            raise ValueError(f"the corpus answers {len(questions)} such questions, not {wanted}.")
+            raise ValueError(
+                f"the corpus has {len(questions)} questions of a kind, not {wanted}; ask for fewer "
+                "questions or draw more documents."
+            )
         drawn += rng.sample(questions, wanted)
     return drawn
 
 
 def _documents(rng: random.Random, split: Split, count: int) -> Iterator[Document]:
-    """Held-out facts of all relations, gathered by subject."""
+    """Draw facts of all relations, and group them by subject."""
     things = [plural(thing) for thing in rng.sample(THINGS, _COUNTED)]
     gathered: defaultdict[str, list[Fact]] = defaultdict(list)
     told: set[tuple[str, ...]] = set()
@@ -108,7 +133,7 @@ def _documents(rng: random.Random, split: Split, count: int) -> Iterator[Documen
 
 
 def _keys(fact: Fact) -> set[tuple[str, ...]]:
-    """What a fact settles: its value, and its subject if one can ask for that."""
+    """Return keys that identify what a fact determines: its value, and perhaps its subject."""
     name = fact.relation.name
     keys: set[tuple[str, ...]] = {(name, "value", fact.subject, fact.thing)}
     if fact.relation.ask_subject is not None:
@@ -116,7 +141,7 @@ def _keys(fact: Fact) -> set[tuple[str, ...]]:
     return keys
 
 
-def _singles(rng: random.Random, split: Split, told: Sequence[Told]) -> Iterator[Question]:
+def _singles(rng: random.Random, split: Split, told: Sequence[Stated]) -> Iterator[Question]:
     for fact, statement in told:
         for phrasings in (fact.relation.ask_value, fact.relation.ask_subject):
             if phrasings is not None:
@@ -124,15 +149,15 @@ def _singles(rng: random.Random, split: Split, told: Sequence[Told]) -> Iterator
                 yield Question(SINGLE, text, fact.sentence(), (statement,))
 
 
-def _composites(rng: random.Random, split: Split, told: Sequence[Told]) -> list[list[Question]]:
-    """Sums of two facts, which stand in different documents; a list for each relation."""
+def _composites(rng: random.Random, split: Split, told: Sequence[Stated]) -> list[list[Question]]:
+    """Return questions about sums of two facts in different documents, as a list per relation."""
     kinds = []
     for relation in RELATIONS:
         forms = [form for form in FORMS.get(relation.name, ()) if _sums_two(form)]
         if not forms:
             continue
         summands = [each for each in told if each[0].relation is relation]
-        # Shuffled, else the earlier document would always be named first.
+        # Shuffled, because otherwise a question would always name the earlier document first.
         pairs = combinations(rng.sample(summands, len(summands)), 2)
         kinds.append(
             [
@@ -148,7 +173,9 @@ def _sums_two(form: Form) -> bool:
     return form.signs == ("+",) and not form.given
 
 
-def _composite(rng: random.Random, split: Split, form: Form, first: Told, second: Told) -> Question:
+def _composite(
+    rng: random.Random, split: Split, form: Form, first: Stated, second: Stated
+) -> Question:
     (one, _), (other, _) = first, second
     text = form.phrasings.pick(rng, split).format(t=one.thing, a=one.subject, b=other.subject)
     working = work(rng, ALL, [one.number, other.number], form.signs)

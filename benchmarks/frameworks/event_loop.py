@@ -1,11 +1,11 @@
-"""How long an event loop stands still while an answer streams on it.
+"""Measures how long an answer that streams on an event loop blocks the loop.
 
 Run: ``python -m benchmarks.frameworks.event_loop``. The bundled ensemble answers through
-``astream`` of the engine, of LangChain's class and of LlamaIndex's, while a task on the same loop
-wakes up as often as it can. A pause is the time between two of its turns. Beside it stands the
-pause of an idle loop while another thread runs the same answers (what sharing a process costs
-anyway), and of a loop that makes the blocking call itself. The last line is one JSON object; times
-in milliseconds."""
+``astream`` of the engine, of ChatSpecFuse and of SpecFuseLLM, while a task on the same loop wakes
+up as often as possible. A pause is the time between two of its turns. For comparison, the benchmark
+measures an idle loop while another thread generates the same answers, and a loop that makes the
+blocking call itself. Times are in milliseconds. The last line is a JSON object.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANSWERS = 20
 
 
 async def _pauses(work: Callable[[], Awaitable[None]]) -> list[float]:
-    """Milliseconds between the turns of a task beside ``work``."""
+    """Return the milliseconds between the turns of a task that runs beside ``work``."""
     found: list[float] = []
 
     async def beat() -> None:

@@ -1,6 +1,6 @@
-"""An embedding that needs no model and no download: hashed words, the rare ones heavier (TF-IDF).
+"""An embedding that needs no model and no download: hashed words with TF-IDF weights.
 
-The weights are those of the corpus that the embedding is made for.
+The weights belong to the corpus that the embedding is created for.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _WORD = re.compile(r"[a-z0-9]+")
 
 
 class HashedWords(BaseEmbedding):
-    """A vector of hashed words.
+    """An embedding of text as a vector of hashed words.
 
     Args:
-        weights: of words; a word that none of them is does not count.
-        size: components of a vector.
+        weights: weight of each word; other words do not count.
+        size: number of components of a vector.
     """
 
     model_name: str = "hashed-words"
@@ -32,7 +32,7 @@ class HashedWords(BaseEmbedding):
 
     @classmethod
     def of(cls, texts: Iterable[str], **options: int) -> HashedWords:
-        """The embedding whose weights are the words' rarity in ``texts``."""
+        """Create an embedding that gives a word more weight the rarer it is in ``texts``."""
         known = [set(_words(text)) for text in texts]
         seen = Counter(word for words in known for word in words)
         weights = {word: math.log((1 + len(known)) / count) for word, count in seen.items()}
@@ -56,5 +56,5 @@ class HashedWords(BaseEmbedding):
 
 
 def _words(text: str) -> list[str]:
-    """The words in lower case, without the s of a plural."""
+    """Return the words in lower case, without a plural s."""
     return [word[:-1] if word.endswith("s") else word for word in _WORD.findall(text.lower())]

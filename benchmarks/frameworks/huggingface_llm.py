@@ -1,6 +1,6 @@
-"""The bundled models, each alone, in LlamaIndex's own class for local models.
+"""The bundled models, each alone, in HuggingFaceLLM, LlamaIndex's own class for local models.
 
-It comes with llama-index-llms-huggingface, which specfuse does not need, so it may not be there.
+The class is in llama-index-llms-huggingface, which specfuse does not require.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["MISSING", "MODELS", "has_huggingface", "huggingface"]
 MODELS = {path.name: path for path in bundled_models()}
 _MODULE = "llama_index.llms.huggingface"
 MISSING = (
-    "HuggingFaceLLM is left out, since it is not installed here. It comes with"
+    "HuggingFaceLLM was left out because it is not installed. Run"
     " `pip install llama-index-llms-huggingface`."
 )
 
@@ -33,7 +33,7 @@ def has_huggingface() -> bool:
 
 
 def huggingface(name: str, max_tokens: int) -> LLM:
-    """One bundled model, greedy, with its own tokenizer and chat template; loaded once."""
+    """Create a HuggingFaceLLM with a bundled model and greedy decoding. Weights are loaded once."""
     model, tokenizer = _weights(name)
 
     def as_chat(prompt: str) -> str:
@@ -49,7 +49,7 @@ def huggingface(name: str, max_tokens: int) -> LLM:
         max_new_tokens=max_tokens,
         generate_kwargs={"do_sample": False},
         is_chat_model=True,
-        # Else a prompt that is no chat would go to the model without its template.
+        # Otherwise a completion prompt would not use the chat template.
         completion_to_prompt=as_chat,
     )
     return llm

@@ -1,12 +1,12 @@
-"""LangChain's standard tests on ChatSpecFuse and on ChatHuggingFace, with the same weights.
+"""Runs LangChain's standard tests on ChatSpecFuse and on ChatHuggingFace, with the same weights.
 
-python -m benchmarks.frameworks.langchain_standard
+Run: ``python -m benchmarks.frameworks.langchain_standard``
 
-Runs the unit and the integration suite of langchain-tests on the bundled models: fused by
-``ChatSpecFuse``, and each alone in ``ChatHuggingFace(llm=HuggingFacePipeline(...))`` of
-langchain-huggingface, which must be installed for it (``pip install langchain-huggingface``; it may
-want another huggingface-hub than specfuse, so use an environment of its own). Prints a table, and
-the counts as one line of JSON.
+It runs the unit and integration suites of langchain-tests on the bundled models: fused by
+``ChatSpecFuse``, and each alone in ``ChatHuggingFace(llm=HuggingFacePipeline(...))``. The latter
+needs langchain-huggingface (``pip install langchain-huggingface``), which may require another
+version of huggingface-hub, so use a separate environment. It prints a table, and the counts as one
+line of JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SUBJECT = "SPECFUSE_BENCHMARK_SUBJECT"
 
 @cache
 def pipeline(name: str) -> Any:
-    """One bundled model in a pipeline of transformers, greedy."""
+    """Create a transformers pipeline with a bundled model and greedy decoding."""
     from langchain_huggingface import HuggingFacePipeline
     from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
@@ -52,7 +52,7 @@ def pipeline(name: str) -> Any:
 
 
 class _Subject:
-    """What the suites are run on: ``fused``, or the name of a bundled model."""
+    """The model under test: ``fused``, or the name of a bundled model."""
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
@@ -91,7 +91,7 @@ class Counts:
         self.failed: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        # A failing fixture is a failing test.
+        # A failing fixture counts as a failing test.
         if report.when == "call" or report.outcome != "passed":
             if report.when == "teardown":
                 return
@@ -101,7 +101,7 @@ class Counts:
 
 
 def measured(subject: str) -> Counts:
-    """Run both suites on one subject."""
+    """Run both suites on one model and count the outcomes."""
     os.environ[_SUBJECT] = subject
     counts = Counts()
     options = ["-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-W", "ignore"]
@@ -113,7 +113,12 @@ def measured(subject: str) -> Counts:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = ["fused", *(path.name for path in bundled_models())]
-    parser.add_argument("subjects", nargs="*", default=names, help=f"of {', '.join(names)}")
+    parser.add_argument(
+        "subjects",
+        nargs="*",
+        default=names,
+        help=f"models to test: {', '.join(names)}; all by default",
+    )
     subjects = parser.parse_args().subjects
     results = {subject: measured(subject) for subject in subjects}
     print(f"\n{'':>24} {'passed':>7} {'failed':>7} {'skipped':>8}")
@@ -126,6 +131,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # pytest imports this file under its own name; both must be found.
+    # pytest imports this file by its own name, which needs the root on the path.
     sys.path.insert(0, str(ROOT))
     main()

@@ -1,6 +1,6 @@
-"""Calls in another process, each under a time limit: what hangs or dies fails, and no more.
+"""Calls a function in another process with a time limit, so that a call may hang or crash.
 
-This module knows nothing of what is called.
+This module knows nothing of the function.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, Self
 
 __all__ = ["Limited"]
 
-_START_SECONDS = 300.0  # to import what the function needs, on a busy machine
-_LONGEST = 160  # of what is told of an error
+_START_SECONDS = 300.0  # time limit for starting a process, with its imports
+_LONGEST = 160  # maximum length of an error message
 
 
 class Limited:
-    """A function whose calls run in one other process, which is replaced when a call ends it.
+    """Runs calls of a function in another process, and replaces the process if a call ends it.
 
-    What is printed there is not shown.
+    The output of the process is not shown.
 
     Args:
-        function: picklable, as its arguments are; what it returns is dropped.
-        seconds: wall time that a call may take; to start a process is not counted.
+        function: a picklable function. Its return value is dropped.
+        seconds: time limit of a call, in seconds of wall time, without starting the process.
     """
 
     def __init__(self, function: Callable[..., object], seconds: float) -> None:
@@ -47,22 +47,29 @@ class Limited:
         self._end()
 
     def why_not(self, *arguments: Any) -> str | None:
-        """Call the function; in a line, why the call failed, or None if it did not."""
+        """Call the function.
+
+        Args:
+            arguments: picklable arguments of the function.
+
+        Returns:
+            The error in one line; None if the call succeeded.
+        """
         process, connection = self._started()
         try:
             connection.send(arguments)
             if not connection.poll(self._seconds):
                 self._end()
                 return f"took longer than {self._seconds:g} s"
-            told: str | None = connection.recv()
+            error: str | None = connection.recv()
         except (EOFError, OSError):
             self._end()
-            return f"its process ended, exit code {process.exitcode}"
-        return told
+            return f"its process ended with exit code {process.exitcode}"
+        return error
 
     def _started(self) -> tuple[BaseProcess, Connection]:
         if self._worker is None:
-            # Spawned, since a forked process shares locks with whatever else runs here.
+            # Spawned, because a forked process inherits locks that other threads hold.
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(self._function, theirs), daemon=True)
@@ -76,7 +83,7 @@ class Limited:
             except EOFError as error:
                 self._end()
                 raise RuntimeError(
-                    "the other process did not start; call the function here to see why."
+                    "the other process did not start; call the function in this one to see why."
                 ) from error
         return self._worker
 
@@ -84,7 +91,7 @@ class Limited:
         if self._worker is not None:
             process, connection = self._worker
             self._worker = None
-            process.kill()  # a hanging thread does not heed anything gentler
+            process.kill()  # a process that hangs may not react to terminate()
             process.join()
             connection.close()
 
@@ -103,7 +110,7 @@ def _serve(function: Callable[..., object], connection: Connection) -> None:
             function(*arguments)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # what ends an asyncio task is no Exception
+        except BaseException as error:  # asyncio.CancelledError is not an Exception
             connection.send(_line(error))
         else:
             connection.send(None)
@@ -111,5 +118,5 @@ def _serve(function: Callable[..., object], connection: Connection) -> None:
 
 def _line(error: BaseException) -> str:
     first = str(error).strip().partition("\n")[0].strip()
-    told = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    return textwrap.shorten(told, _LONGEST, placeholder=" ...")
+    line = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return textwrap.shorten(line, _LONGEST, placeholder=" ...")

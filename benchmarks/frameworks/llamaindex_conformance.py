@@ -1,17 +1,16 @@
-"""What LlamaIndex applications do, on SpecFuseLLM and on HuggingFaceLLM with the same weights.
+"""Runs typical LlamaIndex applications on SpecFuseLLM and HuggingFaceLLM, with the same weights.
 
-python -m benchmarks.frameworks.llamaindex_conformance
+Run: ``python -m benchmarks.frameworks.llamaindex_conformance``
 
-Puts the checks of ``benchmarks.frameworks.llamaindex_matrix`` to the bundled models: fused by
-``SpecFuseLLM``, and each alone in ``HuggingFaceLLM`` of llama-index-llms-huggingface, which must be
-installed for it (``pip install llama-index-llms-huggingface``); without it, its columns are left
-out. Both are told what they need: the right tokenizer, that it is a chat model, to be greedy, the
-room for an answer.
+It runs the checks of ``benchmarks.frameworks.llamaindex_matrix`` on the bundled models: fused by
+``SpecFuseLLM``, and each alone in ``HuggingFaceLLM``. The latter needs llama-index-llms-huggingface
+(``pip install llama-index-llms-huggingface``); otherwise its columns are left out. Both classes get
+the correct tokenizer, the chat template, greedy decoding and the same token limit.
 
-A check is passed if what comes back has the right form. Where the bundled models together are good
-enough for the content, it is counted too whether that is right. Checks run in a process of their
-own: one that takes longer than the limit is ended and counts as failed. Prints tables, why checks
-failed, and the counts as one line of JSON.
+A check passes if the result has the correct form. If the bundled models together can solve it, the
+report also counts whether the content is correct. Checks run in another process; one that exceeds
+the time limit is stopped and counts as failed. The benchmark prints tables, the reasons of
+failures, and the counts as one line of JSON.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ __all__ = ["Outcome", "main", "measured", "report"]
 
 FUSED = "SpecFuseLLM"
 MAX_TOKENS = 128
-SECONDS = 60.0  # the slowest check of either takes a few
+SECONDS = 60.0  # the slowest check takes a few seconds
 _CHECKS = {check.name: check for check in CHECKS}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a check.
+    """The result of a check.
 
     Args:
         check: the check.
-        formed: whether the form of what came back was right.
-        right: whether its content was, too; None where it was not asked for.
-        why: why not, in a line.
+        formed: whether the result had the correct form.
+        right: whether its content was correct; None if the content was not checked.
+        why: the reason of a failure, in one line.
     """
 
     check: Check
@@ -62,11 +61,11 @@ def _perform(subject: str, name: str, content: bool) -> None:
 
 
 def measured(calls: Limited, checks: Sequence[Check]) -> Iterator[Outcome]:
-    """Each check's outcome.
+    """Run each check and yield its outcome.
 
     Args:
-        calls: take a check's name, and whether its content must be right.
-        checks: in their order.
+        calls: runs a check by its name, and by whether its content must be correct.
+        checks: the checks, in order.
     """
     for check in checks:
         why = calls.why_not(check.name, check.bundled)
@@ -80,10 +79,10 @@ def measured(calls: Limited, checks: Sequence[Check]) -> Iterator[Outcome]:
 
 
 def report(outcomes: Mapping[str, Sequence[Outcome]]) -> Iterator[str]:
-    """Tables in Markdown, and why checks failed.
+    """Yield the lines of the report: Markdown tables and the reasons of failures.
 
     Args:
-        outcomes: by subject, all of the same checks.
+        outcomes: outcomes by model, all of the same checks.
     """
     checks = [outcome.check for outcome in next(iter(outcomes.values()))]
     groups = list(dict.fromkeys(check.group for check in checks))
@@ -98,7 +97,7 @@ def report(outcomes: Mapping[str, Sequence[Outcome]]) -> Iterator[str]:
         yield f"| {group or '**all**'} | {of} | {' | '.join(map(str, passed))} |"
     able = sum(check.bundled for check in checks)
     right = (sum(o.right is True for o in each) for each in outcomes.values())
-    yield f"| with the right content | {able} | {' | '.join(map(str, right))} |"
+    yield f"| with correct content | {able} | {' | '.join(map(str, right))} |"
     for subject, each in outcomes.items():
         failed = [o for o in each if not o.formed or o.right is False]
         yield f"\n{subject}: {'nothing failed' if not failed else ''}".rstrip()
@@ -108,7 +107,7 @@ def report(outcomes: Mapping[str, Sequence[Outcome]]) -> Iterator[str]:
 
 
 def record(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[str, Any]]:
-    """Counts by subject, and the names of the checks that failed."""
+    """Return the counts by model, and the names of the checks that failed."""
     return {
         subject: {
             "checks": len(each),
@@ -126,12 +125,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prog = "python -m benchmarks.frameworks.llamaindex_conformance"
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").splitlines()[0])
     names = [FUSED, *MODELS]
-    parser.add_argument("subjects", nargs="*", help=f"of {', '.join(names)}; all of them")
-    parser.add_argument("--checks", nargs="+", choices=list(_CHECKS), metavar="NAME")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="that a check may take")
+    parser.add_argument(
+        "subjects", nargs="*", help=f"models to check: {', '.join(names)}; all by default"
+    )
+    parser.add_argument(
+        "--checks",
+        nargs="+",
+        choices=list(_CHECKS),
+        metavar="NAME",
+        help="checks to run; all by default",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="time limit of a check, in seconds"
+    )
     given: Any = parser.parse_args(arguments)
     if unknown := set(given.subjects) - set(names):
-        parser.error(f"no subject is named {', '.join(sorted(unknown))}; of {', '.join(names)}")
+        parser.error(
+            f"no model is named {', '.join(sorted(unknown))}; use one of: {', '.join(names)}"
+        )
     subjects = list(dict.fromkeys(given.subjects or names))
     left_out = [] if has_huggingface() else [name for name in subjects if name != FUSED]
     outcomes: dict[str, list[Outcome]] = {}

@@ -1,20 +1,20 @@
-"""Exact answers of LlamaIndex's query engine over a few hundred documents: fused, alone, elsewhere.
+"""Measures exact match of LlamaIndex's query engine over a few hundred documents.
 
-Run ``python -m benchmarks.frameworks.llamaindex_rag``; ``--quick`` asks a fifth of the questions.
+Run: ``python -m benchmarks.frameworks.llamaindex_rag``. ``--quick`` asks a fifth of the questions.
 
     python -m benchmarks.frameworks.llamaindex_rag
     python -m benchmarks.frameworks.llamaindex_rag --split validation --top-k 4 --rows specem
 
-For each seed a corpus is drawn from what training holds out, put into a ``VectorStoreIndex`` with
-an embedding that hashes words, and asked through ``index.as_query_engine`` with LlamaIndex's own
-prompts. Single questions need one document, composite ones two and a sum. Rows are the bundled
-models through ``SpecFuseLLM``, fused by either method and each alone, and the best one alone in
-``HuggingFaceLLM`` of llama-index-llms-huggingface, where that is installed
-(``pip install llama-index-llms-huggingface``). Which is best is decided on the very questions of
-the run, which favours it. Everything is greedy.
+For each seed, a corpus is drawn from the held-out part of the training data and indexed in a
+``VectorStoreIndex`` with an embedding of hashed words. ``index.as_query_engine`` answers the
+questions with LlamaIndex's own prompts. Single questions need one document; composite ones need two
+and a sum. The rows are the bundled models in ``SpecFuseLLM``, fused by either method and each
+alone, and the best single model in ``HuggingFaceLLM``, if llama-index-llms-huggingface is installed
+(``pip install llama-index-llms-huggingface``). The best model is chosen on the questions of the
+run, which favours it. Decoding is greedy.
 
-Accuracies have 95 % Wilson intervals. Beside them stands how often all that is needed was
-retrieved, which bounds every row. The last line is one JSON object.
+Accuracies have 95 % Wilson intervals. The report also states how often all required statements were
+retrieved, which is the upper bound of every row. The last line is a JSON object.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ MAX_TOKENS = 160
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is asked, and how it is retrieved; the same for all rows.
+    """The corpus and the retrieval, which are the same for all rows.
 
     Args:
-        split: what facts and phrasings are of.
-        documents: in a corpus.
-        single: questions of a corpus that one document answers.
-        composite: questions of a corpus that two documents and a sum answer.
-        nodes: what is embedded and retrieved, whole ``documents`` or single ``sentences``.
-        top_k: nodes retrieved for a question.
-        mode: of the response synthesizer.
-        file_names: whether each document has its file's name as metadata, which the models see.
+        split: the split that facts and phrasings belong to.
+        documents: number of documents in a corpus.
+        single: number of questions per corpus that one document answers.
+        composite: number of questions per corpus that need two documents and a sum.
+        nodes: the unit that is embedded and retrieved, ``documents`` or ``sentences``.
+        top_k: number of nodes to retrieve for a question.
+        mode: mode of the response synthesizer.
+        file_names: whether each document has a file name as metadata, which the models see.
     """
 
     split: Split = Split.TEST
@@ -89,16 +89,16 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a row answered to a question, whether that is right, and whether it could have been.
+    """The answer of a row to a question.
 
     Args:
         row: name of the row.
-        kind: of the question.
-        seed: of the corpus.
-        question: its text.
-        expected: the true answer.
-        text: the one that was given.
-        right: whether they come down to the same.
+        kind: kind of the question.
+        seed: seed of the corpus.
+        question: text of the question.
+        expected: the correct answer.
+        text: the generated answer.
+        right: whether the generated answer is equivalent to the correct one.
         found: whether all statements that the answer needs were retrieved.
     """
 
@@ -113,7 +113,7 @@ class Answer:
 
 
 def index_of(corpus: Corpus, setting: Setting) -> VectorStoreIndex:
-    """A vector store over the documents."""
+    """Create a vector store index of the documents."""
     documents = [
         Document(
             text=document.text,
@@ -130,13 +130,13 @@ def index_of(corpus: Corpus, setting: Setting) -> VectorStoreIndex:
     return VectorStoreIndex.from_documents(
         documents,
         embed_model=HashedWords.of(document.text for document in corpus.documents),
-        # Equally similar nodes are ranked by their ids, which are random unless given.
+        # Nodes of equal similarity are ranked by their ids, which are random by default.
         transformations=[parser(id_func=lambda place, whole: f"{whole.node_id}-{place}")],
     )
 
 
 def ask(row: str, llm: LLM, setting: Setting, seed: int) -> Iterator[Answer]:
-    """Have ``llm`` answer the questions over the corpus of ``seed``."""
+    """Let ``llm`` answer the questions about the corpus of ``seed``."""
     corpus = setting.corpus(seed)
     engine = index_of(corpus, setting).as_query_engine(
         llm=llm,
@@ -146,7 +146,7 @@ def ask(row: str, llm: LLM, setting: Setting, seed: int) -> Iterator[Answer]:
     for question in corpus.questions:
         response = engine.query(question.text)
         if not isinstance(response, Response):
-            raise TypeError(f"a query engine that does not stream gave {type(response).__name__}.")
+            raise TypeError(f"expected a Response, got {type(response).__name__}.")
         text = response.response or ""
         retrieved = "\n".join(node.node.get_content() for node in response.source_nodes)
         yield Answer(
@@ -162,7 +162,7 @@ def ask(row: str, llm: LLM, setting: Setting, seed: int) -> Iterator[Answer]:
 
 
 def model_of(row: str) -> LLM:
-    """The model that answers in a row: a method, a bundled model, or one in HuggingFaceLLM."""
+    """Return the LLM of a row: a method, a bundled model, or one in HuggingFaceLLM."""
     if row.startswith(HUGGINGFACE):
         return huggingface(row.removeprefix(f"{HUGGINGFACE} "), MAX_TOKENS)
     llm = SpecFuseLLM(method=row if row in METHODS else None, max_tokens=MAX_TOKENS)
@@ -181,7 +181,7 @@ _model_of = cache(model_of)
 
 
 def best_alone(answers: Sequence[Answer]) -> str:
-    """The bundled model with most right answers alone; the earlier of equals."""
+    """Return the bundled model with the most correct answers alone; the earlier one of equals."""
     return max(MODELS, key=lambda name: sum(a.right for a in answers if a.row == name))
 
 
@@ -197,11 +197,11 @@ def _share(answers: Sequence[Answer], of: Callable[[Answer], bool]) -> Interval:
 
 
 def report(answers: Sequence[Answer], against: str | None = None) -> Iterator[str]:
-    """Tables in Markdown.
+    """Yield the lines of the report as Markdown tables.
 
     Args:
-        answers: of all rows, each row's in the same order of questions.
-        against: name of the row that the others are compared with.
+        answers: the answers of all rows, with the questions in the same order in each row.
+        against: name of the row to compare the others with; None for no comparison.
     """
     rows = list(dict.fromkeys(answer.row for answer in answers))
     columns: dict[str, tuple[str, ...]] = {
@@ -221,13 +221,13 @@ def report(answers: Sequence[Answer], against: str | None = None) -> Iterator[st
 
     yield "Exact answers in percent (95 % Wilson interval):\n"
     yield from table(rows, lambda row, kind: _percent(_share(cell(row, kind), lambda a: a.right)))
-    yield "\nQuestions with all that they need retrieved, in percent:\n"
+    yield "\nQuestions for which all required statements were retrieved, in percent:\n"
     found = table(rows[:1], lambda row, kind: _percent(_share(cell(row, kind), lambda a: a.found)))
     yield from (line.replace(f"| {rows[0]} ", "| every row ") for line in found)
-    yield "\nLowest and highest share of a seed, in percent:\n"
+    yield "\nLowest and highest share of exact answers of the seeds, in percent:\n"
     yield from table(rows, lambda row, kind: _seeds(cell(row, kind)))
     if against is not None:
-        yield f"\nPoints over {against} on the same questions (95 % interval):\n"
+        yield f"\nDifference to {against} on the same questions, in points (95 % interval):\n"
         yield from table(
             [row for row in rows if row != against],
             lambda row, kind: _percent(_gain(cell(row, kind), cell(against, kind)), "+.1f"),
@@ -253,18 +253,18 @@ def _gain(ours: Sequence[Answer], theirs: Sequence[Answer]) -> Interval:
 
 
 def record(answers: Sequence[Answer]) -> dict[str, dict[str, dict[str, float]]]:
-    """Per row and kind: how many, how many right, how many with all documents retrieved."""
-    told: dict[str, dict[str, dict[str, float]]] = {}
+    """Return the counts of questions, correct answers and complete retrievals, by row and kind."""
+    counts: dict[str, dict[str, dict[str, float]]] = {}
     for row in dict.fromkeys(answer.row for answer in answers):
         for kind in (SINGLE, COMPOSITE):
             cell = [answer for answer in answers if (answer.row, answer.kind) == (row, kind)]
             if cell:
-                told.setdefault(row, {})[kind] = {
+                counts.setdefault(row, {})[kind] = {
                     "n": len(cell),
                     "right": sum(answer.right for answer in cell),
                     "retrieved": sum(answer.found for answer in cell),
                 }
-    return told
+    return counts
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -272,17 +272,25 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     elsewhere = [f"{HUGGINGFACE} {name}" for name in MODELS]
     prog = "python -m benchmarks.frameworks.llamaindex_rag"
     parser = argparse.ArgumentParser(prog=prog, description=_DESCRIPTION)
-    parser.add_argument("--quick", action="store_true", help="a fifth of the questions")
+    parser.add_argument("--quick", action="store_true", help="ask a fifth of the questions")
     parser.add_argument("--rows", nargs="+", choices=[*METHODS, *MODELS, *elsewhere])
     parser.add_argument("--split", choices=["test", "validation"], default=usual.split.value)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--nodes", choices=["documents", "sentences"], default=usual.nodes)
-    parser.add_argument("--top-k", type=int, default=usual.top_k, help="nodes retrieved")
+    parser.add_argument(
+        "--top-k", type=int, default=usual.top_k, help="number of nodes to retrieve"
+    )
     modes = [mode.value for mode in ResponseMode]
-    parser.add_argument("--mode", choices=modes, default=usual.mode, help="of the synthesizer")
-    parser.add_argument("--file-names", action="store_true", help="documents with metadata")
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes")
-    parser.add_argument("--answers", type=Path, metavar="FILE", help="write every answer here")
+    parser.add_argument(
+        "--mode", choices=modes, default=usual.mode, help="mode of the response synthesizer"
+    )
+    parser.add_argument(
+        "--file-names", action="store_true", help="give documents a file name as metadata"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="number of worker processes")
+    parser.add_argument(
+        "--answers", type=Path, metavar="FILE", help="write all answers to this file"
+    )
     return parser.parse_args(arguments)
 
 
@@ -301,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seeds = list(dict.fromkeys(given.seeds))
     against = None
     with ExitStack() as opened:
-        # Spawned, since a forked process shares locks with whatever else runs here.
+        # Spawned, because a forked process inherits locks that other threads hold.
         spawned = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(given.jobs, spawned, torch.set_num_threads, (1,))
         opened.enter_context(pool)

@@ -1,1 +1,1 @@
-"""Random-weight models for the benchmarks of speed."""
+"""Models with random weights for the benchmarks of speed."""

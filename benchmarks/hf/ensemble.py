@@ -1,8 +1,8 @@
-"""Random-weight models of 30 to 50 M parameters, five families, five tokenizers, scripted drafts.
+"""Models with random weights and scripted drafts for the speed benchmark.
 
-What the speed benchmark runs: the compute is real, the weights are random, and what the models
-draft is taken from real text, a different one for each model, so that no two candidates are ever
-equal (the worst case for the engine, which shares what candidates have in common).
+There are five families with five tokenizers and 30 to 50 M parameters each. The computation is
+real. The drafts are taken from real text, with a different text for each model, so that no two
+candidates are equal. That is the worst case for the engine, which shares common beginnings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from specfuse_core.hf.session import LocalSession
 from specfuse_core.request import Request
 from specfuse_core.types import Candidate, Verification
 
-#: Splits text into words, numbers and punctuation as Llama 3's and Qwen's tokenizers do.
+#: Splits text into words, numbers and punctuation like the tokenizers of Llama 3 and Qwen.
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -91,20 +91,20 @@ MODELS: dict[str, tuple[str, dict[str, Any], str, int]] = {
 
 @cache
 def prose() -> str:
-    """Real English text that comes with every Python: its language reference."""
+    """Return real English text that every Python includes: its language reference."""
     return "\n\n".join(text for _, text in sorted(pydoc_data.topics.topics.items()))
 
 
 @cache
 def _library() -> list[str]:
-    """What the tokenizers are trained on: the prose, and Python's standard library."""
+    """Return the training text of the tokenizers: the prose and Python's standard library."""
     files = sorted(Path(pydoc_data.__file__).parents[1].glob("*.py"))
     return [prose(), *(file.read_text("utf-8") for file in files)]
 
 
 @cache
 def tokenizer_of(family: str, vocabulary: int) -> Tokenizer:
-    """A byte-level or a Metaspace tokenizer with so many tokens."""
+    """Train a byte-level or Metaspace tokenizer with ``vocabulary`` tokens."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=family == "metaspace"))
     alphabet: list[str] = []
     if family == "metaspace":
@@ -129,7 +129,7 @@ def tokenizer_of(family: str, vocabulary: int) -> Tokenizer:
 
 
 def build(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """One model of ``MODELS`` with its tokenizer."""
+    """Build a model of ``MODELS`` and its tokenizer."""
     config_class, options, family, vocabulary = MODELS[name]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer_of(family, vocabulary),
@@ -146,9 +146,10 @@ def build(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
 
 
 class ScriptedChooser:
-    """Draws the next token of a text, from a word's beginning where the text was left.
+    """Chooses the next token of a text. After foreign text it continues at the start of a word.
 
-    A draw at a position depends on what precedes it alone, as a sampler's does.
+    Like that of a sampler, the choice at a position depends only on the position and the ids
+    before it.
     """
 
     def __init__(self, script: Sequence[int], openings: Sequence[int]) -> None:
@@ -157,7 +158,7 @@ class ScriptedChooser:
         self._drawn: dict[int, int] = {}
 
     def choose(self, logits: Tensor, position: int, context: Sequence[int]) -> int:
-        logits.argmax()  # what a greedy sampler costs
+        logits.argmax()  # the cost of a greedy sampler
         before = self._drawn.get(position - 1)
         if before is not None and self._script[before] == context[-1]:
             place = before + 1
@@ -168,12 +169,16 @@ class ScriptedChooser:
 
 
 class ScriptedLocalBackend(LocalBackend):
-    """A local backend whose drafts follow a script; everything else is as it is.
+    """A local backend whose drafts follow a script.
 
     Args:
-        reencode: run everything again for each draft and each verification, as the authors'
-            code does.
-        onednn: False runs the model as transformers has it.
+        name: name of the model.
+        model: the model.
+        tokenizer: its tokenizer.
+        place: position of the model in the ensemble, which selects its text.
+        reencode: whether to run all ids again for each draft and each verification, as the
+            authors' code does.
+        onednn: whether linear layers use oneDNN.
     """
 
     def __init__(
@@ -195,7 +200,7 @@ class ScriptedLocalBackend(LocalBackend):
         text = prose()[100_000 + 80_000 * place :][:60_000]
         encoded = codec.encode(text)
         self._script = encoded.ids
-        # Drafts begin with a word, in whichever of two ways the tokenizer places its space.
+        # Drafts begin with a word. Tokenizers place its space in one of two ways.
         last = len(self._script) - 2000
         self._openings = [
             i
@@ -212,10 +217,10 @@ class ScriptedLocalBackend(LocalBackend):
 
 
 class _OnePass(PackedContext):
-    """Line and paths in one forward pass from nothing, with logits at every position."""
+    """Runs line and paths in one forward pass without a cache, with logits at every position."""
 
     def _run_line(self, ids: Sequence[int]) -> Tensor:
-        return torch.empty(0)  # it is run with the paths
+        return torch.empty(0)  # the line is run together with the paths
 
     def _run_paths(self, paths: Sequence[Continuation]) -> list[Tensor]:
         trie, line = Trie(paths), len(self.ids)
@@ -240,11 +245,11 @@ class _OnePass(PackedContext):
 
 
 class ReencodingSession(LocalSession):
-    """The authors' cost structure: the prefix is run again for each draft and verification.
+    """A session with the cost of the authors' code: it runs the prefix again each time.
 
-    A verification is one plain forward pass over the prefix and all candidates, with a 4-D mask
-    and logits at every position, as theirs is; a draft takes only the last logits of its prefix,
-    as ``generate`` does.
+    As in their code, a verification is one forward pass over the prefix and all candidates, with a
+    4-D mask and logits at every position. A draft computes only the last logits of its prefix, as
+    ``generate`` does.
     """
 
     drafting: PackedContext
@@ -252,10 +257,10 @@ class ReencodingSession(LocalSession):
 
     @classmethod
     def made_of(cls, session: LocalSession) -> ReencodingSession:
-        """``session``, which from now on keeps nothing."""
+        """Change ``session`` into one that keeps no cache, and return it."""
         context = session._context
         if not isinstance(context, PackedContext):
-            raise TypeError(f"only packed contexts can be run in one pass, not {context!r}")
+            raise TypeError(f"only packed contexts can run in one pass, got {context!r}")
         session.__class__ = cls
         made = cast(ReencodingSession, session)
         made.drafting = context
@@ -277,7 +282,7 @@ class ReencodingSession(LocalSession):
 
 
 def prompt_of(tokens: int, backend: LocalBackend) -> str:
-    """The beginning of the text that has ``tokens`` tokens for ``backend``."""
+    """Return the beginning of the prose that has ``tokens`` tokens for ``backend``."""
     encoded = backend.template.codec.encode(prose()[:20_000])
     return prose()[: encoded.starts[tokens]]
 

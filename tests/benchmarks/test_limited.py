@@ -27,7 +27,7 @@ def test_what_hangs_or_dies_fails_and_the_next_call_is_made() -> None:
         assert calls.why_not("fail") == "ValueError: no"
         assert calls.why_not("die") == "SystemExit: gone"
         assert calls.why_not("hang") == "took longer than 1 s"
-        assert calls.why_not("vanish") == "its process ended, exit code 3"
+        assert calls.why_not("vanish") == "its process ended with exit code 3"
         assert calls.why_not("work") is None
 
 

@@ -67,7 +67,7 @@ def test_the_report_counts_by_group_and_tells_why() -> None:
     assert "| endpoints | 1 | 1 | 1 |" in lines
     assert "| agents | 1 | 1 | 0 |" in lines
     assert "| **all** | 2 | 2 | 1 |" in lines
-    assert "| with the right content | 1 | 1 | 0 |" in lines
+    assert "| with correct content | 1 | 1 | 0 |" in lines
     assert "this: nothing failed" in lines
     assert "  content  a: blue" in lines
     assert "   failed  b: hung" in lines

@@ -70,7 +70,7 @@ def test_paired_intervals_are_those_of_agresti_and_min() -> None:
 
 @pytest.mark.parametrize("counts", [(3, 2), (-1, 2), (0, 0)])
 def test_a_share_of_nothing_has_no_interval(counts: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="no share"):
+    with pytest.raises(ValueError, match="is not a proportion"):
         wilson(*counts)
     with pytest.raises(ValueError, match="impossible"):
         paired(counts[0], 0, counts[1])
@@ -127,7 +127,7 @@ def test_a_bad_row_name_is_refused_with_a_hint(name: str, hint: str) -> None:
         (["--questions", "0"], "at least 1"),
         (["--models", "no/such/folder"], "no such directory"),
         (["--models", str(bundled_models()[0])], "two base models are named"),
-        (["--rows", "specem", "--against", "specfuse"], "none of the rows"),
+        (["--rows", "specem", "--against", "specfuse"], "this run has no row 'specfuse'"),
     ],
 )
 def test_bad_options_are_told_before_anything_runs(
@@ -242,7 +242,7 @@ def test_the_report_compares_on_the_same_questions() -> None:
     results = measure(rows_of("a", "b", "specfuse"), QUESTIONS, Panel().ask)
     lines = list(report(results, against="a"))
     assert "| row | reading | reckoning | all |" in lines
-    heading = next(i for i, line in enumerate(lines) if line.startswith("\nPoints over a"))
+    heading = next(i for i, line in enumerate(lines) if line.startswith("\nDifference to a on"))
     assert lines[heading + 3].startswith("| a | +0.0 (")
     assert lines[heading + 4].startswith("| b | -100.0 (")
     assert "+100.0 (" in lines[heading + 4]

@@ -1,9 +1,9 @@
-"""What a LlamaIndex application does with its LLM, as checks that any LLM can be put through.
+"""Checks of what a LlamaIndex application does with its LLM, for any LLM class.
 
-``CHECKS`` is the list. Each checks the form of what comes back and, asked for ``content``, that it
-is right, which takes a model that is good enough for it: ``bundled`` says whether the models that
-come with specfuse are. Nothing here needs a network, pytest, or one LLM class rather than another.
-A check that fails raises, most often AssertionError.
+``CHECKS`` is the list of the checks. Each one checks the form of the results. With ``content`` it
+also checks that they are correct, which needs a capable model; ``bundled`` states whether the
+bundled models are capable enough. A check that fails raises an error, usually an AssertionError.
+Nothing here needs a network or pytest.
 """
 
 from benchmarks.frameworks.llamaindex_matrix import (

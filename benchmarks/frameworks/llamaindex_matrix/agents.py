@@ -1,4 +1,4 @@
-"""Agents of every kind, handoff, and calls without an agent."""
+"""Checks of agents, handoff between agents, and tool calls without an agent."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def _react_agent(llm: LLM, content: bool) -> None:
         assert [event for event in seen if isinstance(event, AgentStream)]
         if content:
             assert orders.quantities == [12]
-            # Observations are the application's to write.
+            # The application writes observations, not the model.
             streamed = [event.delta for event in seen if isinstance(event, AgentStream)]
             assert "Observation:" not in "".join(streamed)
 

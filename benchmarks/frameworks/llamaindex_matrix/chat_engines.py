@@ -1,4 +1,4 @@
-"""Chat engines, in all their modes."""
+"""Checks of chat engines in all modes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _ENGINES: dict[str, tuple[Callable[[LLM], Any], bool]] = {
 
 async def _converse(kind: str, way: str, llm: LLM, content: bool) -> None:
     engine = _ENGINES[kind][0](llm)
-    # The simple engine has no sources of its own.
+    # The simple engine does not retrieve anything.
     question = asked(QUESTION)[0].content if kind == "simple" else QUESTION
     if way == "chat":
         said = engine.chat(question).response

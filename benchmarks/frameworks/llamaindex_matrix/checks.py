@@ -1,4 +1,4 @@
-"""What a check is, and how it is performed."""
+"""The class of a check, and how to run one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Run = Callable[[LLM, bool], Awaitable[None] | None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that applications do.
+    """A check of one thing that applications do.
 
     Args:
-        name: unique.
-        group: what it is part of.
-        run: does it with an LLM; whether the content must be right is the second argument.
-        bundled: whether the bundled models are good enough for the content.
+        name: unique name.
+        group: name of the group.
+        run: a function that takes an LLM and whether the content must be correct.
+        bundled: whether the bundled models can give the correct content.
     """
 
     name: str
@@ -31,10 +31,16 @@ class Check:
 
 
 class Checks(list[Check]):
-    """Those of one file, in their order."""
+    """The checks of one file, in order."""
 
     def add(self, group: str, *, bundled: bool = True, name: str = "") -> Callable[[Run], Run]:
-        """Decorates what a check does; without a name, the function's is the check's."""
+        """Return a decorator that adds a function as a check.
+
+        Args:
+            group: name of the group.
+            bundled: whether the bundled models can give the correct content.
+            name: name of the check; by default derived from the name of the function.
+        """
 
         def kept(run: Run) -> Run:
             label = name or getattr(run, "__name__", "").strip("_").replace("_", " ")
@@ -45,10 +51,12 @@ class Checks(list[Check]):
 
 
 def perform(check: Check, llm: LLM, *, content: bool) -> None:
-    """Do it; what fails raises.
+    """Run a check. It raises an error if the check fails.
 
     Args:
-        content: whether what comes back must be right, not only of the right form.
+        check: the check.
+        llm: the LLM to check.
+        content: whether the content of results must be correct, and not only their form.
     """
     done = check.run(llm, content)
     if done is not None:

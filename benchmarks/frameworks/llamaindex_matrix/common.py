@@ -1,4 +1,4 @@
-"""What checks of several kinds say, ask, and look at."""
+"""Texts, tools and helpers that several groups of checks use."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class Person(BaseModel):
 
 
 class Pet(BaseModel):
-    """An animal of somebody's."""
+    """An animal and its owner."""
 
     kind: str = Field(description="cat, dog, ...")
     owner: Person
 
 
 class Orders:
-    """What was ordered with one tool."""
+    """The orders that were made with a tool."""
 
     def __init__(self) -> None:
         self.quantities: list[int] = []
@@ -83,54 +83,54 @@ class Orders:
 
 
 def order_tool(orders: Orders) -> FunctionTool:
-    """A tool that orders lamps."""
+    """Return a tool that orders lamps."""
     return FunctionTool.from_defaults(orders.order_lamps)
 
 
 def says(text: Any, expected: str, content: bool) -> None:
-    """It is a text and not empty; and what is expected is in it, if content counts."""
-    assert isinstance(text, str), f"no text: {text!r}"
-    assert text.strip() not in ("", "Empty Response"), "an empty answer"
+    """Assert that ``text`` is not empty and, with ``content``, that it contains ``expected``."""
+    assert isinstance(text, str), f"the answer is not text: {text!r}"
+    assert text.strip() not in ("", "Empty Response"), "the answer is empty"
     if content:
         assert re.search(rf"\b{re.escape(expected)}\b", text), f"{expected!r} is not in {text!r}"
 
 
 @contextmanager
 def or_says_why(content: bool, *errors: type[Exception]) -> Iterator[None]:
-    """Where content is too much to ask, an error that tells what was not understood will do."""
+    """Unless content is checked, accept one of ``errors`` instead of a result."""
     with contextlib.suppress(*(() if content else errors)):
         yield
 
 
 def fact_nodes() -> list[TextNode]:
-    """A node for each of the facts."""
+    """Return a node for each of the facts."""
     return [TextNode(text=fact) for fact in FACTS]
 
 
 def fact_index() -> VectorStoreIndex:
-    """The facts by their words."""
+    """Return an index of the facts by their words."""
     return VectorStoreIndex(fact_nodes(), embed_model=HashedWords.of(FACTS))
 
 
 def asked(question: str) -> list[ChatMessage]:
-    """The facts and the question, as a user's message."""
+    """Return the facts and the question as a user message."""
     return [ChatMessage(role="user", content="\n".join([*FACTS, question]))]
 
 
 async def joined(pieces: AsyncIterator[str]) -> str:
-    """All pieces of a stream."""
+    """Join all pieces of a stream."""
     return "".join([piece async for piece in pieces])
 
 
 def new_memory() -> ChatMemoryBuffer:
-    """What an engine or an agent remembers of a conversation."""
-    # The default is a database whose thread outlives the event loop.
+    """Return an empty memory for a chat engine or an agent."""
+    # The default memory is a database whose thread outlives the event loop.
     return ChatMemoryBuffer.from_defaults(token_limit=1000, tokenizer_fn=str.split)
 
 
 @contextmanager
 def with_set(llm: LLM, name: str, value: Any) -> Iterator[None]:
-    """A field of the LLM for a while."""
+    """Set a field of the LLM temporarily."""
     before = getattr(llm, name)
     setattr(llm, name, value)
     try:
@@ -141,7 +141,7 @@ def with_set(llm: LLM, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def counting(llm: LLM) -> Iterator[TokenCountingHandler]:
-    """The core's counter of tokens on the LLM, with words for tokens."""
+    """Attach LlamaIndex's token counter to the LLM. It counts words."""
     counter = TokenCountingHandler(tokenizer=str.split)
     with with_set(llm, "callback_manager", CallbackManager([counter])):
         yield counter
@@ -156,7 +156,7 @@ class _Keeping(BaseEventHandler):
 
 @contextmanager
 def watching() -> Iterator[list[Any]]:
-    """All events of the instrumentation."""
+    """Collect all events of the instrumentation."""
     root, handler = get_dispatcher(), _Keeping()
     root.add_event_handler(handler)
     try:

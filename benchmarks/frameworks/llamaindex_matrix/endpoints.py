@@ -1,4 +1,4 @@
-"""Every endpoint of an LLM, and what else the event loop does while they answer."""
+"""Checks of every endpoint of an LLM, and of the event loop while the LLM answers."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _total(llm: LLM, content: bool) -> None:
 
 
 async def _beats(during: Awaitable[Any]) -> tuple[Any, int]:
-    """What was awaited, and how often the event loop came round meanwhile."""
+    """Return the awaited result, and the number of turns of the event loop meanwhile."""
     turns = 0
 
     async def beat() -> None:
@@ -114,7 +114,7 @@ async def _beats(during: Awaitable[Any]) -> tuple[Any, int]:
 @CHECKS.add("async")
 async def _achat_lets_the_event_loop_run(llm: LLM, content: bool) -> None:
     _, turns = await _beats(llm.achat(asked(QUESTION)))
-    assert turns > 2, f"the loop came round {turns} times"
+    assert turns > 2, f"the event loop had {turns} turns"
 
 
 @CHECKS.add("async")
@@ -123,7 +123,7 @@ async def _astream_chat_lets_the_event_loop_run(llm: LLM, content: bool) -> None
         return len([each async for each in await llm.astream_chat(asked(QUESTION))])
 
     pieces, turns = await _beats(drained())
-    assert turns > 2 * pieces, f"the loop came round {turns} times in {pieces} pieces"
+    assert turns > 2 * pieces, f"the event loop had {turns} turns for {pieces} pieces"
 
 
 @CHECKS.add("async", name="answers beside each other")
@@ -148,12 +148,12 @@ async def _workflow(llm: LLM, content: bool) -> None:
 
 @CHECKS.add("endpoints", name="an over-long prompt is an error")
 def _overlong(llm: LLM, content: bool) -> None:
-    # Each "lamps " is a token at least, whatever the tokenizer.
+    # Each "lamps " is at least one token in every tokenizer.
     long = "lamps " * (llm.metadata.context_window + 1)
     try:
         llm.complete(long)
     except (ValueError, TypeError) as error:
-        raise AssertionError(f"synthesizers swallow a {type(error).__name__}") from error
+        raise AssertionError(f"synthesizers ignore a {type(error).__name__}") from error
     except Exception:
         return
-    raise AssertionError("it was answered as if it fitted")
+    raise AssertionError("the LLM answered a prompt that does not fit its context window")

@@ -1,4 +1,4 @@
-"""An LLM as the judge of answers."""
+"""Checks of evaluators, which judge answers with an LLM."""
 
 from __future__ import annotations
 

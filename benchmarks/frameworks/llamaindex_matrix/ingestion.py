@@ -1,4 +1,4 @@
-"""Extractors in an ingestion pipeline."""
+"""Checks of extractors in an ingestion pipeline."""
 
 from __future__ import annotations
 

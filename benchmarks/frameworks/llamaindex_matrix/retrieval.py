@@ -1,4 +1,4 @@
-"""Response synthesizers and query engines."""
+"""Checks of response synthesizers and query engines."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def _synthesize(mode: ResponseMode, llm: LLM, content: bool) -> None:
     assert len(response.source_nodes) == 2
     says(str(await made.asynthesize(QUESTION, nodes)), ANSWER, content)
     if mode == ResponseMode.ACCUMULATE:
-        return  # cannot stream
+        return  # this mode does not support streaming
     made = get_response_synthesizer(llm=llm, response_mode=mode, streaming=True)
     streamed: Any = made.synthesize(QUESTION, nodes)
     assert "".join(streamed.response_gen) == str(response)
@@ -75,7 +75,7 @@ async def _synthesizer_filtering_answers(llm: LLM, content: bool) -> None:
             streaming=streaming,
         )
         done: Any = made.synthesize(QUESTION, nodes)
-        # Where no context satisfies it, there is nothing to stream.
+        # If no context satisfies the query, there is nothing to stream.
         pieces = getattr(done, "response_gen", None)
         said = str(done) if pieces is None else "".join(pieces)
         if content:
@@ -144,7 +144,7 @@ def _routed(llm: LLM) -> RouterQueryEngine:
 
 @CHECKS.add("query engines", bundled=False)
 async def _router_query_engine(llm: LLM, content: bool) -> None:
-    # Which one it is may be beyond a model; what is not a number is no choice.
+    # A weak model may not answer with the number of a choice.
     with or_says_why(content, IndexError):
         says(str(_routed(llm).query(QUESTION)), ANSWER, content)
     with or_says_why(content, IndexError):

@@ -1,4 +1,4 @@
-"""Answers as pydantic objects, streamed and not."""
+"""Checks of answers as pydantic objects, with and without streaming."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ async def _structured_predict_streaming(llm: LLM, content: bool) -> None:
 
 
 def _check_partials(found: Sequence[Any], content: bool) -> None:
-    assert isinstance(found[-1], Person), f"the last is {found[-1]!r}"
+    assert isinstance(found[-1], Person), f"the last object is {found[-1]!r}"
     filled = [len([v for v in each.model_dump().values() if v is not None]) for each in found]
-    assert filled == sorted(filled), "fields went away"
+    assert filled == sorted(filled), "a later object has fewer fields"
     if content:
         assert found[-1] == _ANNA
 

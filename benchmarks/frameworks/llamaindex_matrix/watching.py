@@ -1,4 +1,4 @@
-"""Tokens, usage and events, and copies of an LLM."""
+"""Checks of token counts, usage, events and copies of an LLM."""
 
 from __future__ import annotations
 
