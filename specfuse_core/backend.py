@@ -72,7 +72,7 @@ class Backend(Protocol):
 
     @property
     def method(self) -> str | None:
-        """How the model keeps what it has read; None before loading, or without such a method."""
+        """Name of the method that stores the model's state; None before loading or if unknown."""
         ...
 
     @property

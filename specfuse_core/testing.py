@@ -77,7 +77,7 @@ class ScriptedBackend:
 
     @property
     def method(self) -> None:
-        """None, since a script keeps nothing that it has read."""
+        """None, because a script has no state."""
 
     @property
     def declared_window(self) -> int | None:

@@ -191,9 +191,9 @@ class ModelUsage:
         exited: index of the round after which the model left; None if it stayed.
         cost: tokens and forward passes.
         seconds: wall time in seconds of its drafting, verification and commits.
-        method: how the model keeps what it has read, for example ``"packed-full"``, or
-            ``"reread"``, which runs the whole text again for every token. None if the backend has
-            no such method.
+        method: name of the method that stores the model's state, for example ``"packed-full"``.
+            ``"reread"`` stores nothing and runs the whole text again for every token. None if the
+            backend has no such method.
     """
 
     name: str

@@ -23,7 +23,7 @@ class Member:
         drafts: whether the model drafts.
         verifies: whether the model verifies.
         weight: voting weight; the weights of the active members sum to 1.
-        method: how the model keeps what it has read; see :class:`ModelUsage`.
+        method: name of the method that stores the model's state; see :class:`ModelUsage`.
         quality: Q_i, the sum of the model's vote shares so far.
         rounds: number of rounds in which the model took part.
         segments: number of rounds that its candidate won.

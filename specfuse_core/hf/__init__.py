@@ -1,4 +1,7 @@
-"""Base models run on this machine by transformers; the only place that imports torch."""
+"""Runs base models on this machine with transformers. Only this package imports torch directly.
+
+Templates and tokenizers belong in ``prompts/``; rounds and votes belong in ``algorithm/``.
+"""
 
 from specfuse_core.hf.backend import LoadedModel, LocalBackend
 from specfuse_core.hf.loading import check_files, load_model, template_of

@@ -1,6 +1,7 @@
-"""A base model on this machine, run by transformers: weights shared, requests apart.
+"""LocalBackend: a base model that transformers runs on this machine.
 
-This module joins model, tokenizer and template; see ``loading`` for where they come from.
+All requests share the weights; each request has its own session. This module combines model,
+tokenizer and template; ``loading`` loads them.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ __all__ = ["LoadedModel", "LocalBackend"]
 
 
 class LoadedModel:
-    """Weights that are ready to run, and the method that was found right for them.
+    """A loaded model and its context method.
 
     Args:
         runner: the model.
-        method: name of a context method; None measures which is right, and warns
-            (:class:`SlowMethodWarning`) if that is a slower one than the model should need.
+        method: name of a context method. By default the fastest correct method is measured, with a
+            :class:`SlowMethodWarning` if it is slower than a model of this kind needs.
     """
 
-    #: What was measured, by model: measuring shrinks a window for a moment, and must not do so
-    #: while another engine over the same object runs.
+    #: The choice for each model. A measurement changes the attention window temporarily, which must
+    #: not happen while another engine runs the same model.
     _measured: ClassVar[weakref.WeakKeyDictionary[PreTrainedModel, MethodChoice]] = (
         weakref.WeakKeyDictionary()
     )
@@ -75,11 +76,11 @@ class LoadedModel:
 
     @property
     def failures(self) -> Mapping[str, str]:
-        """Why each faster method failed when it was measured, by its name."""
+        """Reason why each faster method failed, by the name of the method."""
         return self._choice.failures
 
     def context(self, capacity: int) -> Context:
-        """An empty context with room for ``capacity`` ids."""
+        """Create an empty context with memory for ``capacity`` ids."""
         return METHODS[self.method](self.runner, capacity)
 
 
@@ -87,9 +88,10 @@ class LocalBackend:
     """A base model on this machine.
 
     Args:
-        name: its name in the ensemble.
-        load: gives the model and its chat template; called once, when first needed.
-        declared: the context window that is known before that.
+        name: name of the model in the ensemble.
+        load: loads the model and its chat template. It is called once, when the model is first
+            needed.
+        declared: the context window if it is known before loading.
     """
 
     supports_logits = True
@@ -108,10 +110,10 @@ class LocalBackend:
         self._vocabulary: Vocabulary | None = None
 
     def load(self) -> None:
-        """Load the model unless it is loaded.
+        """Load the model. Has no effect if it is loaded already.
 
         Raises:
-            ModelLoadError: naming the model, what was tried and what to do.
+            ModelLoadError: if loading fails. The message names the model.
         """
         self._parts()
 
@@ -122,39 +124,40 @@ class LocalBackend:
 
     @property
     def model(self) -> LoadedModel:
-        """The loaded model."""
+        """The loaded model. Loads it if needed."""
         return self._parts()[0]
 
     @property
     def device(self) -> str | None:
-        """Where the model's first weights are; None while it is not loaded."""
+        """The device of the model's first weights; None before loading."""
         return str(self._ready[0].runner.device) if self._ready else None
 
     @property
     def method(self) -> str | None:
-        """Name of the context method; None while the model is not loaded."""
+        """Name of the context method; None before loading."""
         return self.model.method if self.ready else None
 
     @property
     def template(self) -> ChatTemplate:
-        """The chat template, with the tokenizer."""
+        """The chat template, with the tokenizer. Loads the model if needed."""
         return self._parts()[1]
 
     @property
     def context_window(self) -> int:
-        """Tokens that prompt and answer together may have."""
+        """Maximum number of tokens of prompt and answer together. Loads the model if needed."""
         return self.model.runner.context_window
 
     @property
     def declared_window(self) -> int | None:
-        """The context window, as far as it is known without loading."""
+        """The context window if it is known without loading the model, otherwise None."""
         return self.context_window if self.ready else self._declared
 
     def start(self, request: Request) -> LocalSession:
-        """Render and measure the prompt; no model runs yet.
+        """Open a session for a request. Renders the prompt, but does not run the model yet.
 
         Raises:
-            ModelLoadError: if the tokenizer is not the model's.
+            ModelLoadError: if the model could not be loaded, or its tokenizer belongs to another
+                model.
             PromptTooLongError: if the prompt leaves no room for an answer.
             TemplateError: if the chat template refuses the conversation.
         """
@@ -165,15 +168,16 @@ class LocalBackend:
         window = self.context_window
         if max(prompt.ids, default=0) >= model.runner.config.vocab_size:
             raise ModelLoadError(
-                f"{self.name!r}: its tokenizer gives ids that the model has no row for "
-                f"({model.runner.config.vocab_size} rows); load the tokenizer that belongs to it."
+                f"{self.name!r}: the tokenizer gives ids outside of the model's vocabulary of "
+                f"{model.runner.config.vocab_size} ids; load the tokenizer that belongs to the "
+                "model."
             )
         if length >= window:
             raise PromptTooLongError(
                 f"the prompt has {length} tokens for {self.name!r}, whose context window is "
-                f"{window}; shorten it, or leave that model out."
+                f"{window}; shorten it or leave that model out."
             )
-        # Other models' tokens are others: leave some room, more is made when needed.
+        # max_new_tokens counts another model's tokens, so add a margin. The cache grows if needed.
         capacity = min(window, length + request.max_new_tokens * 5 // 4 + 64)
         return LocalSession(
             model.context(capacity),
@@ -186,15 +190,15 @@ class LocalBackend:
         )
 
     def count_tokens(self, text: str) -> int:
-        """Length of ``text`` in the model's own tokens, without special tokens."""
+        """Count the tokens of ``text`` with the model's tokenizer, without special tokens."""
         return len(self.token_ids(text))
 
     def token_ids(self, text: str) -> list[int]:
-        """``text`` in the model's own tokens, without special tokens."""
+        """Encode ``text`` with the model's tokenizer, without special tokens."""
         return list(self.template.codec.encode(text).ids)
 
     def count_prompt_tokens(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
-        """Length of the rendered conversation, whether or not it fits the window.
+        """Count the tokens of the rendered prompt, even if it exceeds the context window.
 
         Raises:
             TemplateError: if the chat template refuses the conversation.
@@ -205,7 +209,7 @@ class LocalBackend:
     def _rendered(
         self, messages: Sequence[Message], tools: Sequence[Tool]
     ) -> tuple[Prompt, ResponseTokens]:
-        """The prompt, and the answer as far as the last turn has it already."""
+        """Return the prompt, and the response with the text of a final assistant message."""
         template = self.template
         with self._naming_itself():
             prompt = template.prompt(messages, tools)
@@ -233,7 +237,7 @@ class LocalBackend:
         model, template = self._parts()
         size = int(model.runner.config.vocab_size)
         silent = {id_ for id_ in template.codec.control if id_ < size}
-        # Rows of the output layer beyond the tokenizer's vocabulary have no text either.
+        # Ids beyond the tokenizer's vocabulary have no text either.
         silent |= set(range(template.codec.vocabulary, size))
         undraftable = torch.tensor(sorted(silent - template.ends), device=model.runner.device)
         return Sampler(request.sampling, self.name, undraftable.long())
@@ -247,7 +251,7 @@ class LocalBackend:
 
     @contextmanager
     def _naming_itself(self) -> Iterator[None]:
-        """Name the model in errors of layers that know no name."""
+        """Add the model's name to errors that do not contain it."""
         try:
             yield
         except ModelLoadError as error:

@@ -1,7 +1,8 @@
-"""A KV cache whose rows can be dropped, taken out, put back and moved.
+"""A KV cache whose rows can be dropped, copied, restored and moved.
 
-All layers keep their full length, also where attention is windowed: the window then lives in the
-attention mask alone, which is the one form that every tested architecture handles.
+All layers keep all rows, even if their attention has a window. The attention mask then implements
+the window, which is the only form that every tested architecture handles. This module knows nothing
+of tokens.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ __all__ = ["FullLengthCache", "Rows", "holds_rows_only"]
 #: Keys and values of some rows, per layer. ``[L][2][1, H, R, D]``
 Rows = list[list[Tensor]]
 
-#: Layers of transformers' own caches that are keys and values and nothing else.
+#: Layers of transformers' caches that contain keys and values only.
 _OF_ROWS = {DynamicLayer, DynamicSlidingWindowLayer}
 
 
 class _FullLengthLayer(DynamicLayer):
-    """One layer's keys and values in preallocated buffers ``[1, H, capacity, D]``."""
+    """The keys and values of one layer, in preallocated buffers ``[1, H, capacity, D]``."""
 
     def __init__(self, capacity: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -41,7 +42,7 @@ class _FullLengthLayer(DynamicLayer):
     ) -> tuple[Tensor, Tensor]:
         start, end = self.length, self.length + key_states.shape[-2]
         if end > self.capacity:
-            # Doubling keeps the copying linear in the final length.
+            # Doubling keeps the cost of copying linear in the final length.
             self.capacity = max(end, 2 * self.capacity)
             self.buffers = [self._grown(buffer) for buffer in self.buffers]
         if not self.is_initialized:
@@ -67,10 +68,10 @@ class _FullLengthLayer(DynamicLayer):
 
 
 class FullLengthCache(DynamicCache):
-    """A cache of full-length layers.
+    """A cache whose layers keep all rows.
 
     Args:
-        capacity: rows to make room for at once; more are made as needed.
+        capacity: number of rows to allocate at first. More are allocated if needed.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -79,23 +80,23 @@ class FullLengthCache(DynamicCache):
 
     @property
     def _filled(self) -> list[_FullLengthLayer]:
-        # Layers that share another layer's keys and values stay empty.
+        # Layers that use the keys and values of another layer stay empty.
         layers = cast(list[_FullLengthLayer], self.layers)
         return [layer for layer in layers if layer.buffers]
 
     def truncate(self, length: int) -> None:
-        """Drop all rows from ``length`` on."""
+        """Drop all rows after the first ``length`` ones."""
         for layer in self._filled:
             layer.length = length
 
     def take(self, start: int, end: int) -> Rows:
-        """Copies of the rows ``[start, end)``."""
+        """Return copies of the rows ``[start, end)``."""
         return [
             [buffer[:, :, start:end].clone() for buffer in layer.buffers] for layer in self._filled
         ]
 
     def put(self, start: int, rows: Rows) -> None:
-        """Write ``rows`` at ``start``; they become the last ones."""
+        """Write ``rows`` at ``start``, and drop all rows after them."""
         for layer, taken in zip(self._filled, rows, strict=True):
             end = start + taken[0].shape[-2]
             for buffer, states in zip(layer.buffers, taken, strict=True):
@@ -103,7 +104,7 @@ class FullLengthCache(DynamicCache):
             layer.length = end
 
     def move(self, rows: list[int], start: int) -> None:
-        """Copy the rows numbered ``rows`` to ``start`` and on; they become the last ones."""
+        """Copy the rows with the given indices to ``start``, and drop all rows after them."""
         end = start + len(rows)
         for layer in self._filled:
             if rows != list(range(start, end)):
@@ -114,6 +115,6 @@ class FullLengthCache(DynamicCache):
 
 
 def holds_rows_only(cache: Any) -> bool:
-    """Whether a model's own cache is keys and values by row in every layer, without other state."""
+    """Whether every layer of a model's own cache contains only keys and values, in rows."""
     kinds = {type(layer) for layer in getattr(cache, "layers", ())}
     return bool(kinds) and kinds <= _OF_ROWS

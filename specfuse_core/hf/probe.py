@@ -1,8 +1,8 @@
-"""Which context method is right for a model: measured when it is loaded, never told by its name.
+"""Measures which context method is correct for a model, when the model is loaded.
 
-Most failures are silent: a mask of the wrong kind, or a cache that cannot be rewound, gives
-plausible logits. Each method plays a small scene, from the fastest to the slowest, and the first
-whose log-probabilities equal those of plain forward passes is taken.
+Most failures are silent: a wrong mask, or a cache that cannot be cut back, gives plausible logits.
+So each method runs a test sequence, from the fastest method to the slowest. The first one whose
+log-probabilities equal those of plain forward passes is chosen. The name of a model plays no part.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ContextFactory = Callable[[Runner, int], Context]
 
 _FORMS: tuple[MaskForm, ...] = ("both", "window", "full")
 
-#: From the fastest to the slowest.
+#: All context methods, from the fastest to the slowest.
 METHODS: dict[str, ContextFactory] = {
     **{f"packed-{form}": partial(PackedContext, form=form) for form in _FORMS},
     "cropped": CroppedContext,
@@ -38,15 +38,15 @@ METHODS: dict[str, ContextFactory] = {
 }
 
 _PREFIX = 30
-#: Shorter than the prefix, so that a window that is not observed shows.
+#: Shorter than the prefix, so that the test detects a window that is ignored.
 _WINDOW = 16
-#: Largest difference of a log-probability that rounding explains in full precision.
+#: Maximum difference of log-probabilities that rounding can cause in float32.
 _TOLERANCE = 5e-4
-#: How many times the model's own step-by-step rounding is allowed in half precision.
+#: In half precision, the tolerance is this multiple of the error of step-by-step decoding.
 _HALF_FACTOR = 4.0
-#: Characters of an error's text that are kept.
+#: Maximum length of the text of an error.
 _SHOWN = 160
-#: What a model raises when it is called in a way that it was not made for.
+#: Errors that a model may raise if it does not support a method.
 _REFUSALS = (
     RuntimeError,
     TypeError,
@@ -60,12 +60,12 @@ _REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class MethodChoice:
-    """The method of a model, and why no faster one is used.
+    """The method of a model, and the reasons why it is not a faster one.
 
     Args:
         method: a name in ``METHODS``.
-        failures: why each faster method failed, by its name.
-        slow: whether a model of its kind should run with a faster method.
+        failures: reason why each faster method failed, by the name of the method.
+        slow: whether a model of this kind should be able to use a faster method.
     """
 
     method: str
@@ -74,19 +74,22 @@ class MethodChoice:
 
 
 def choose_method(runner: Runner) -> MethodChoice:
-    """The fastest method in ``METHODS`` that is right for the model.
+    """Choose the fastest method in ``METHODS`` that is correct for the model.
 
     Raises:
-        ModelLoadError: if even plain forward passes fail or give no finite logits.
+        ModelLoadError: if a plain forward pass fails or gives no finite logits.
     """
     try:
         with _short_window(runner):
             reference = _reference(runner, _ids(runner, 0, _PREFIX))
     except _REFUSALS as error:
-        raise ModelLoadError(f"{runner.name} cannot run a plain forward pass: {error}") from error
+        raise ModelLoadError(
+            f"{runner.name} cannot run a plain forward pass ({error}); check that it is a causal "
+            "language model and that its files are complete."
+        ) from error
     if not bool(torch.isfinite(reference).any()):
         raise ModelLoadError(
-            f"{runner.name} gives no finite logits; check that the weights are complete, or load "
+            f"{runner.name} gives no finite logits; check that the weights are complete or load "
             "them with another dtype."
         )
     tolerance = _tolerance(runner)
@@ -100,32 +103,35 @@ def choose_method(runner: Runner) -> MethodChoice:
 
 
 def deviation(runner: Runner, method: ContextFactory) -> float:
-    """Largest difference of any log-probability between ``method`` and plain forward passes.
+    """Return the maximum difference of log-probabilities between ``method`` and plain passes.
 
-    The scene: a prefix; a drafted line; candidates that begin alike, that go on from the draft,
-    and that branch inside the prefix; one that is adopted, drafted on from, and cut back.
-    Infinite if the model gives values that are not finite.
+    The test sequence has a prefix and a drafted line. Then there are paths that begin alike, that
+    continue the draft, and that branch inside the prefix. One path is adopted, continued by a draft
+    and cut back.
+
+    Returns:
+        The maximum absolute difference; infinite if the model gives values that are not finite.
 
     Raises:
-        Exception: one of several kinds, if the model refuses the method.
+        Exception: an error of the model, if it does not support the method.
     """
     with _short_window(runner), torch.inference_mode():
         return _play(runner, method(runner, 0))
 
 
 def _worth_trying(runner: Runner) -> Iterator[str]:
-    """The methods but the last, from the fastest to the slowest."""
+    """Yield the methods to test, from the fastest to the slowest, without the last one."""
     for method in METHODS:
-        # Masks of several forms are all alike for a model without windows.
+        # Without a window, all forms of masks are equal, so one of them is enough.
         alike = method.startswith("packed") and method != "packed-full" and runner.window is None
         if not alike and method != "reread":
             yield method
 
 
 def _failure(runner: Runner, method: str, tolerance: float) -> str | None:
-    """What is wrong with a method, None if nothing is."""
+    """Return the reason why a method fails; None if it is correct."""
     if method.startswith("packed") and runner.has_other_windows:
-        # The scene is too short to show a window that cannot be shrunk for it.
+        # The test sequence is too short to detect a window that cannot be reduced.
         return "its local attention cannot be expressed by masks"
     try:
         found = deviation(runner, METHODS[method])
@@ -138,12 +144,12 @@ def _failure(runner: Runner, method: str, tolerance: float) -> str | None:
 
 
 def _is_slow(runner: Runner, method: str) -> bool:
-    """Whether a model of this kind should run with a faster method than this right one."""
+    """Whether a model of this kind should be able to use a faster method than ``method``."""
     if method.startswith("packed"):
         return False
     _, state = runner.run(_ids(runner, 0, _PREFIX))
     if not holds_rows_only(state):
-        # Such a state cannot be cut back, only copied.
+        # Other states cannot be cut back, only copied.
         return False
     return method != "cropped" or runner.takes_trees
 
@@ -214,14 +220,14 @@ def _tolerance(runner: Runner) -> float:
 
 
 def _ids(runner: Runner, offset: int, count: int) -> list[int]:
-    """Some ids of the vocabulary, always the same ones."""
+    """Return ``count`` fixed ids of the vocabulary."""
     size = int(runner.config.vocab_size)
     return [(17 + 7919 * (offset + i)) % size for i in range(count)]
 
 
 @contextmanager
 def _short_window(runner: Runner) -> Iterator[None]:
-    """Shrink the attention window while the scene is played: the real one is longer than it."""
+    """Reduce the attention window temporarily, because it is longer than the test sequence."""
     if runner.window is None or runner.window <= _WINDOW:
         yield
         return

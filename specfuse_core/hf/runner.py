@@ -1,6 +1,7 @@
-"""Ids -> logits of one loaded model: the only place that calls it.
+"""Runner: runs token ids through one loaded model. No other module calls the model.
 
-This module knows the model's call signature and its attention windows, and nothing of requests.
+This module knows the signature of the model's forward pass and its attention windows. It knows
+nothing of requests.
 """
 
 from __future__ import annotations
@@ -17,24 +18,25 @@ from specfuse_core.hf.linears import with_onednn
 
 __all__ = ["MaskForm", "Runner"]
 
-#: How a model takes 4-D masks: one for all layers, one with the window applied, or one per kind.
+#: The 4-D mask that a model expects: one for all layers, without or with the window, or one per
+#: kind of layer.
 MaskForm = Literal["full", "window", "both"]
 
 _UNBOUNDED = 1_000_000
-#: Names under which models take their cache and give it back, the newest first: transformers 5.24
-#: calls ``cache`` what was ``past_key_values``, and ``cache_params`` in state-space models.
+#: Names of the cache in arguments and outputs of models, the newest first. transformers 5.24
+#: renamed ``past_key_values`` (in state-space models ``cache_params``) to ``cache``.
 _CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 _EITHER_NAME = " or ".join(_CACHE_NAMES)
-#: Settings of models whose local attention is in fixed chunks, or is made when they are built.
+#: Settings of models whose local attention has fixed chunks or cannot be changed after creation.
 _OTHER_WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size", "local_attention")
 
 
 class Runner:
-    """Calls a causal LM with ids and gives back logits.
+    """Runs a causal LM on token ids and returns logits.
 
     Args:
         model: a causal LM in eval mode.
-        onednn: whether linear layers run by oneDNN on a CPU; False runs the model as it is.
+        onednn: whether linear layers use oneDNN on a CPU.
     """
 
     def __init__(self, model: PreTrainedModel, *, onednn: bool = True) -> None:
@@ -49,22 +51,22 @@ class Runner:
 
     @property
     def name(self) -> str:
-        """What to call the model in messages: its path or hub id, or its class."""
+        """Name of the model in messages: its path, its hub id or its class."""
         return self.config.name_or_path or type(self.model).__name__
 
     @property
     def device(self) -> torch.device:
-        """Where ids go."""
+        """The device of the model's inputs."""
         return self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The model's floating-point type, which additive masks must share."""
+        """The model's floating-point type, which additive masks must have too."""
         return self.model.dtype
 
     @property
     def window(self) -> int | None:
-        """Tokens that a windowed layer sees, None if no layer is windowed."""
+        """Number of tokens that a layer with a window sees; None if no layer has one."""
         window = getattr(self.config, "sliding_window", None)
         kinds = getattr(self.config, "layer_types", None)
         if not window or (kinds and "sliding_attention" not in kinds):
@@ -73,23 +75,23 @@ class Runner:
 
     @property
     def has_other_windows(self) -> bool:
-        """Whether attention is also local in ways that masks by ``window`` do not express."""
+        """Whether some layers have local attention that ``window`` does not describe."""
         kinds = set(getattr(self.config, "layer_types", None) or ())
         named = any(getattr(self.config, name, None) for name in _OTHER_WINDOWS)
         return named or "chunked_attention" in kinds
 
     @property
     def takes_trees(self) -> bool:
-        """Whether one pass may hold branches: each token has a place and a mask of its own.
+        """Whether one forward pass can contain branches, with a position and a mask per token.
 
-        Models with ALiBi derive the places from the columns of the mask.
+        Models with ALiBi cannot: they derive positions from the columns of the mask.
         """
         alibi = getattr(self.config, "alibi", False)
         return self._takes_positions and self.takes_masks and not (alibi or self.has_other_windows)
 
     @property
     def context_window(self) -> int:
-        """Tokens that the model can take, by its config."""
+        """The context window in tokens, from the model's configuration."""
         for name in ("max_position_embeddings", "max_seq_len", "seq_length", "n_positions"):
             size = getattr(self.config, name, None)
             if isinstance(size, int) and size > 0:
@@ -107,21 +109,21 @@ class Runner:
         mask: Tensor | dict[str, Tensor] | None = None,
         keep: int = 0,
     ) -> tuple[Tensor, Any]:
-        """Run ``ids`` after what is in ``cache``.
+        """Run ``ids`` after the ids in ``cache``.
 
         Args:
-            ids: the tokens to run. ``[T]``
-            cache: the model's cache, None to begin with an empty one of its own choice.
-            use_cache: False runs without any cache.
-            positions: place of each token; by default they follow the cache. ``[T]``
+            ids: ids to run. ``[T]``
+            cache: the model's cache; None for a new one that the model creates.
+            use_cache: whether to use a cache at all.
+            positions: position of each id; by default they follow those in the cache. ``[T]``
             mask: additive 4-D mask ``[1, 1, T, S]``, or one per kind of layer.
-            keep: logits of so many last tokens only; 0 for all.
+            keep: number of last ids to return logits for; 0 for all.
 
         Returns:
-            Logits ``[T or keep, V]``, and the cache.
+            The logits ``[T or keep, V]``, and the cache (None without ``use_cache``).
 
         Raises:
-            TypeError: if the model takes no cache, or gives none back where it should begin one.
+            TypeError: if the model accepts no cache, or does not return a new one.
         """
         options: dict[str, Any] = {"use_cache": use_cache}
         if use_cache and cache is not None:
@@ -135,7 +137,7 @@ class Runner:
         if self._takes_keep:
             options["logits_to_keep"] = keep
         input_ids = torch.tensor([list(ids)], device=self.device)
-        # A model that was moved since has its buffers elsewhere.
+        # The oneDNN copy is for the CPU only; the model may have been moved to another device.
         model = self._on_cpu if input_ids.is_cpu else self.model
         output = model(input_ids=input_ids, **options)
         logits: Tensor = output.logits[0]
@@ -148,7 +150,7 @@ class Runner:
 
 
 def _parameters(model: nn.Module) -> set[str]:
-    """Names that the forward pass takes, also behind wrappers that pass on all they are given."""
+    """Return the argument names of the forward pass, also of models inside wrappers."""
     names: set[str] = set()
     wrapped: nn.Module | None = model
     while wrapped is not None:
@@ -162,7 +164,7 @@ def _parameters(model: nn.Module) -> set[str]:
 
 
 def _wrapped(model: Any) -> nn.Module | None:
-    """The model inside a wrapper of PEFT, torch.compile or data parallelism; None if it is none."""
+    """Return the model inside a wrapper (PEFT, torch.compile, data parallel); None if none."""
     if callable(getattr(model, "get_base_model", None)):
         inner = model.get_base_model()
     else:
@@ -172,6 +174,6 @@ def _wrapped(model: Any) -> nn.Module | None:
 
 
 def _cache_of(output: Any) -> Any:
-    """The cache in a model's output, None if it gives none back."""
+    """Return the cache in a model's output; None if it has none."""
     found = (getattr(output, name, None) for name in _CACHE_NAMES)
     return next((cache for cache in found if cache is not None), None)
