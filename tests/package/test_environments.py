@@ -144,6 +144,13 @@ def test_a_missing_framework_is_an_error_that_names_the_extra(
     assert done.stderr.count("Traceback") == 1
 
 
+def test_the_import_path_of_llamaindex_names_the_extra_too(environment: Make) -> None:
+    path = OURS["llama-index-llms-specfuse"]
+    code = f"import sys; sys.path.append({str(path)!r}); import llama_index.llms.specfuse"
+    done = environment("specfuse").run("-c", code)
+    assert done.stderr.endswith("install it with: pip install 'specfuse[llamaindex]'\n")
+
+
 def test_the_import_path_of_llamaindex_comes_with_its_own_distribution(environment: Make) -> None:
     code = "from llama_index.llms.specfuse import SpecFuseLLM; print(SpecFuseLLM.__module__)"
     done = environment("llama-index-llms-specfuse").run("-c", code)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 
+import pytest
 from environments import ROOT, Environment
 
+PACKAGES = ["specfuse_core", "langchain_specfuse", "llamaindex_specfuse"]
 APPLICATION = ROOT / "tests" / "package" / "application.py"
 
 
@@ -30,16 +35,48 @@ def checked(program: Path, environment: Environment, cache: Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_an_application_over_all_three_packages_has_types(
-    environment: Callable[..., Environment], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def mypy(
+    environment: Callable[..., Environment], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Path], str]:
     installed = environment("llama-index-llms-specfuse", "specfuse[langchain]")
-    cache = tmp_path / "cache"
-    said = checked(APPLICATION, installed, cache)
-    assert said == "Success: no issues found in 1 source file\n"
+    cache = tmp_path_factory.mktemp("mypy") / "cache"
+    return lambda program: checked(program, installed, cache)
+
+
+def test_an_application_over_all_three_packages_has_types(mypy: Callable[[Path], str]) -> None:
+    assert mypy(APPLICATION) == "Success: no issues found in 1 source file\n"
+
+
+def members(owner: type) -> Iterator[str]:
+    """The public methods and properties of a class that are defined in our packages."""
+    for base in owner.__mro__:
+        if base.__module__.split(".")[0] in PACKAGES:
+            for name, member in vars(base).items():
+                kinds = (classmethod, staticmethod, property, FunctionType)
+                if not name.startswith("_") and isinstance(member, kinds):
+                    yield name
+
+
+def test_no_method_and_no_property_is_any(mypy: Callable[[Path], str], tmp_path: Path) -> None:
+    asked, lines = [], [f"import {package}" for package in PACKAGES]
+    for package in PACKAGES:
+        exported = vars(importlib.import_module(package))
+        for name in exported["__all__"]:
+            if isinstance(exported[name], type):
+                for member in sorted(set(members(exported[name]))):
+                    asked.append(f"{package}.{name}.{member}")
+                    lines.append(f"def f{len(asked)}(it: {package}.{name}) -> None:")
+                    lines.append(f"    reveal_type(it.{member})")
+    program = tmp_path / "members.py"
     # And the check sees what it should.
-    bad = tmp_path / "bad.py"
-    bad.write_text("from specfuse_core import ModelConfig\n\nModelConfig(name=1)\n", "utf-8")
-    said = checked(bad, installed, cache)
-    assert 'Missing named argument "path"' in said
+    bad = ["ModelConfig = specfuse_core.ModelConfig", "ModelConfig(name=1)"]
+    program.write_text("\n".join([*lines, *bad]), encoding="utf-8")
+    said = mypy(program)
+    revealed = re.findall(r'note: Revealed type is "(.*)"$', said, re.MULTILINE)
+    found = dict(zip(asked, revealed, strict=True))
+    assert found["specfuse_core.FusionEngine.models"] == "tuple[str, ...]"
+    assert {name for name, kind in found.items() if re.search(r"(^|-> )Any$", kind)} == set()
+    assert 'Missing named argument "path" for "ModelConfig"' in said
     assert 'Argument "name" to "ModelConfig" has incompatible type "int"' in said
+    assert said.endswith("Found 2 errors in 1 file (checked 1 source file)\n")
