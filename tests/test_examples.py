@@ -1,4 +1,8 @@
-"""The programs in ``examples/`` do what they are there to show."""
+"""The programs in ``examples/`` do what they are there to show.
+
+What those for a framework print is taken from the pages that show it. ``tests/package`` runs them
+and compares.
+"""
 
 import re
 import runpy
@@ -6,16 +10,25 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("own_loop")
-
 ROOT = Path(__file__).parent.parent
 
 
-def run_example(name: str, capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
+def pairs(printed: str) -> list[tuple[str, str]]:
     """The pairs around the bar of each line that has one."""
-    runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
-    lines = [line.split(" | ", 1) for line in capsys.readouterr().out.splitlines() if " | " in line]
+    lines = [line.split(" | ", 1) for line in printed.splitlines() if " | " in line]
     return [(left.strip(), right) for left, right in lines]
+
+
+def run_example(name: str, capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
+    runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    return pairs(capsys.readouterr().out)
+
+
+def shown(name: str) -> str:
+    """What the pages show that an example prints."""
+    framework = name.partition("_")[0]
+    page = (ROOT / "docs" / f"{framework}.md").read_text(encoding="utf-8")
+    return page.split(f"\n$ python examples/{name}.py\n")[1].split("```")[0]
 
 
 def test_generate_attributes_every_segment(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,37 +67,34 @@ def test_structured_answers_are_what_was_asked_for(capsys: pytest.CaptureFixture
     ]
 
 
-def test_langchain_retrieves_and_reckons(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(ROOT / "examples" / "langchain_rag.py"), run_name="__main__")
-    printed = capsys.readouterr().out.splitlines()
+def test_langchain_retrieves_and_reckons() -> None:
+    printed = shown("langchain_rag").splitlines()
     assert printed[1].endswith("31 + 25 = 56. The answer is 56.")
     assert printed[3] == "Karen lives in Dublin."
 
 
-def test_langchain_agent_calls_and_answers(capsys: pytest.CaptureFixture[str]) -> None:
-    written = run_example("langchain_agent", capsys)
+def test_langchain_agent_calls_and_answers() -> None:
+    written = pairs(shown("langchain_agent"))
     assert [who for who, _ in written] == ["human", "ai", "tool", "ai"]
     assert written[1][1].endswith("order_lamps({'quantity': 19})")
     assert written[3][1] == "The price is 57."
 
 
-def test_langchain_structured_answers_are_objects(capsys: pytest.CaptureFixture[str]) -> None:
-    for method, person in run_example("langchain_structured", capsys):
+def test_langchain_structured_answers_are_objects() -> None:
+    for method, person in pairs(shown("langchain_structured")):
         assert method in ("json_schema", "function_calling", "json_mode")
         assert person == "Person(name='Anna', age=31, city='Oslo')"
 
 
-def test_langgraph_keeps_the_thread(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(ROOT / "examples" / "langchain_langgraph.py"), run_name="__main__")
-    printed = capsys.readouterr().out
+def test_langgraph_keeps_the_thread() -> None:
+    printed = shown("langchain_langgraph")
     assert '[order_lamps({"quantity": 12})] The price is 36.' in printed
     assert '[order_lamps({"quantity": 7})] The price is 21.' in printed
     assert printed.endswith("8 messages in the thread\n")
 
 
-def test_llamaindex_queries_with_sources_and_authors(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(ROOT / "examples" / "llamaindex_query_engine.py"), run_name="__main__")
-    printed = capsys.readouterr().out.splitlines()
+def test_llamaindex_queries_with_sources_and_authors() -> None:
+    printed = shown("llamaindex_query_engine").splitlines()
     assert printed[1].endswith("31 + 25 = 56. The answer is 56.")
     assert "Karen lives in Dublin." in printed
     left = [line.split(" | ")[0].strip() for line in printed if " | " in line]
@@ -92,25 +102,22 @@ def test_llamaindex_queries_with_sources_and_authors(capsys: pytest.CaptureFixtu
     assert {"reader", "reckoner"} < set(left)
 
 
-def test_llamaindex_chat_streams_and_remembers(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(ROOT / "examples" / "llamaindex_chat.py"), run_name="__main__")
-    printed = capsys.readouterr().out.splitlines()
+def test_llamaindex_chat_streams_and_remembers() -> None:
+    printed = shown("llamaindex_chat").splitlines()
     assert printed[1] == "assistant | The attic has 7 lamps."
     assert printed[3] == "assistant | Anna lives in Oslo."
     assert printed[4] == "4 messages in the history"
 
 
-def test_llamaindex_agent_calls_and_answers(capsys: pytest.CaptureFixture[str]) -> None:
-    written = run_example("llamaindex_agent", capsys)
+def test_llamaindex_agent_calls_and_answers() -> None:
+    written = pairs(shown("llamaindex_agent"))
     assert {"reader", "reckoner", "clerk"} < {who for who, _ in written}
     assert ("tool", "order_lamps({'quantity': 19}) = {\"price\": 57}") in written
     assert written[-1] == ("answer", "The price is 57.")
 
 
-def test_llamaindex_structured_answers_are_objects_and_grow(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    written = run_example("llamaindex_structured", capsys)
+def test_llamaindex_structured_answers_are_objects_and_grow() -> None:
+    written = pairs(shown("llamaindex_structured"))
     person = "Person(name='Anna', age=31, city='Oslo')"
     assert written[:2] == [("default", person), ("function", person)]
     assert len(written) > 4

@@ -36,12 +36,13 @@ def built(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def environment(built: Path, shared: Path) -> Make:
     """Gives the environment that some requirements lead to."""
+    index = Index(shared / "unpacked")
 
     def make(*requirements: str) -> Environment:
         folder = shared / " ".join(["environment", *sorted(requirements)])
         with FileLock(f"{folder}.lock"):
             if folder.exists():
                 return Environment(folder)
-            return Index(shared / "unpacked").environment(folder, *requirements)
+            return index.environment(folder, *requirements)
 
     return make

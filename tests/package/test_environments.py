@@ -105,6 +105,12 @@ def test_what_is_shown_runs_and_prints_what_is_shown(
         assert untimed(filled) == untimed(text), "run: make outputs"
 
 
+def test_a_warning_is_an_error_in_an_environment(environment: Make) -> None:
+    done = environment("specfuse").run("-c", "import warnings; warnings.warn('old')")
+    assert done.stderr.endswith("UserWarning: old\n")
+    assert done.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("wanted", "there"),
     [

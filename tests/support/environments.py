@@ -11,9 +11,10 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -26,6 +27,13 @@ OURS = {
     "specfuse": ROOT,
     "llama-index-llms-specfuse": ROOT / "packages" / "llama-index-llms-specfuse",
 }
+#: A warning is an error, but for those that it is not in the tests either.
+WARNINGS = [
+    f"-W{line}"
+    for line in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "pytest"
+    ]["ini_options"]["filterwarnings"]
+]
 
 
 def build(name: str, target: str, folder: Path) -> Path:
@@ -119,7 +127,7 @@ class Environment:
     def run(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """Run its Python in the root of the repository, whose packages it does not import."""
         return subprocess.run(
-            [str(self.python), "-I", *arguments],
+            [str(self.python), "-I", *WARNINGS, *arguments],
             cwd=ROOT,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
             input=given,
@@ -135,12 +143,13 @@ def _required(distribution: Distribution, extra: str) -> Iterator[Requirement]:
             yield requirement
 
 
+@cache
 def _owned(distribution: Distribution) -> set[Path]:
     """The outermost packages of a distribution, and its files outside of packages.
 
     Namespace packages, which other distributions share, are not among them.
     """
-    files = [Path(file) for file in distribution.files or () if ".." not in Path(file).parts]
+    files = [Path(file) for file in distribution.files or () if ".." not in file.parts]
     packages = {file.parent for file in files if file.name == "__init__.py"}
     return {
         next((folder for folder in reversed(file.parents) if folder in packages), file)
