@@ -1,4 +1,4 @@
-"""One question: each base model alone, beside what they write together.
+"""Compare the answers of each base model alone with the fused answer.
 
 pip install .
 python examples/compare.py

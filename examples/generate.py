@@ -1,4 +1,4 @@
-"""Stream an answer of the bundled ensemble, and see who writes what.
+"""Stream an answer of the bundled ensemble and show which model wrote each segment.
 
 pip install .
 python examples/generate.py

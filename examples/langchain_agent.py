@@ -1,4 +1,4 @@
-"""An agent that reads, reckons, calls a tool and answers from its result.
+"""A LangChain agent that reads, calculates, calls a tool and answers from its result.
 
 pip install '.[examples]'
 python examples/langchain_agent.py

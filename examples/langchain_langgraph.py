@@ -1,4 +1,4 @@
-"""A LangGraph graph with a checkpointer: a turn waits in its thread until the next one comes.
+"""A LangGraph graph with a checkpointer, which stores the messages of a thread between turns.
 
 pip install '.[examples]'
 python examples/langchain_langgraph.py

@@ -1,7 +1,6 @@
-"""Retrieve, then answer: a LangChain chain over a small vector store, with nothing to download.
+"""Retrieval with a LangChain chain over a small vector store, without a download.
 
-The notes were drawn by the generator that the bundled models are trained with; the embedding hashes
-words.
+The notes come from the generator of the bundled models' training data. The embedding hashes words.
 
     pip install '.[examples]'
     python examples/langchain_rag.py
@@ -32,7 +31,7 @@ QUESTIONS = [
 
 
 class HashedWords(Embeddings):
-    """A vector of hashed words, the rare ones heavier (TF-IDF)."""
+    """An embedding of hashed words with TF-IDF weights."""
 
     def __init__(self, corpus: list[str], size: int = 1024) -> None:
         self.size = size

@@ -1,4 +1,4 @@
-"""Objects of a pydantic class, whatever the models would rather write.
+"""Structured output: answers as objects of a pydantic class.
 
 pip install '.[examples]'
 python examples/langchain_structured.py

@@ -1,4 +1,4 @@
-"""An agent that reads, reckons, calls a tool and answers from its result, as it happens.
+"""A LlamaIndex agent that reads, calculates, calls a tool and answers, with streamed events.
 
 pip install '.[llamaindex]'
 python examples/llamaindex_agent.py

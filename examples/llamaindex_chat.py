@@ -1,4 +1,4 @@
-"""A chat over notes: each answer streams, and the engine remembers.
+"""A chat about notes, with streamed answers and a memory.
 
 pip install '.[llamaindex]'
 python examples/llamaindex_chat.py

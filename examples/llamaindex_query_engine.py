@@ -1,7 +1,6 @@
-"""A query engine that streams its answer, shows its sources, and tells who wrote what.
+"""A query engine that streams its answer and shows its sources and the author of each segment.
 
-The notes were drawn by the generator that the bundled models are trained with; the embedding hashes
-words.
+The notes come from the generator of the bundled models' training data. The embedding hashes words.
 
     pip install '.[llamaindex]'
     python examples/llamaindex_query_engine.py
@@ -28,7 +27,7 @@ QUESTIONS = [
 
 
 class HashedWords(BaseEmbedding):
-    """A vector of hashed words, the rare ones heavier (TF-IDF)."""
+    """An embedding of hashed words with TF-IDF weights."""
 
     _known: list[set[str]] = PrivateAttr()
 
@@ -58,14 +57,14 @@ class HashedWords(BaseEmbedding):
 def main() -> None:
     Settings.llm = SpecFuseLLM()
     Settings.tokenizer = Settings.llm.tokenizer
-    # Of equals the store takes those first whose ids come first; they are random where not given.
+    # The store sorts nodes of equal similarity by their ids, which are random by default.
     nodes = [TextNode(id_=line, text=line) for line in NOTES]
     index = VectorStoreIndex(nodes, embed_model=HashedWords(NOTES))
     engine = index.as_query_engine(streaming=True, similarity_top_k=3)
     for question in QUESTIONS:
         print(f"> {question}")
         with capture() as trace:
-            # It asks the models when the first piece is asked for.
+            # The models run when the stream is read.
             response: Any = engine.query(question)
             for piece in response.response_gen:
                 print(piece, end="", flush=True)

@@ -1,4 +1,4 @@
-"""Objects of a pydantic class, whatever the models would rather write, and as they grow.
+"""Structured output: answers as objects of a pydantic class, complete or streamed.
 
 pip install '.[llamaindex]'
 python examples/llamaindex_structured.py
@@ -26,7 +26,7 @@ TEXT = "Anna is 31 years old. Anna lives in Oslo."
 
 
 def main() -> None:
-    # The text is constrained, or a call is, of a tool that the models are shown.
+    # The constraint applies to the text (default) or to the call of a tool (function).
     for mode in (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION):
         llm = SpecFuseLLM(pydantic_program_mode=mode)
         person = llm.structured_predict(Person, PROMPT, text=TEXT)

@@ -1,4 +1,4 @@
-"""Answers that obey a JSON schema, a choice or a pattern, whatever the models would rather write.
+"""Constraints: answers that follow a JSON schema, a choice or a pattern.
 
 pip install .
 python examples/structured.py

@@ -1,4 +1,4 @@
-"""Read, reckon, then call a tool with the result: three models, one answer.
+"""Read numbers, add them, and call a tool with the result: one answer of three models.
 
 pip install .
 python examples/tools.py
@@ -37,7 +37,7 @@ def main() -> None:
             calls.append(segment.call.call)
     for call in calls:
         print(f"\n{call.name}({dict(call.arguments)})")
-    # The result goes back as a turn of its own, and the models answer from it.
+    # Send the result as a message with the role "tool", and let the models answer from it.
     turns.append(Message("assistant", tool_calls=tuple(calls)))
     turns.append(Message("tool", '{"price": 57}', tool_call_id=calls[0].id))
     print(f"\n{engine.generate(turns, tools=[ORDER, WEATHER]).text}")

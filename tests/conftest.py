@@ -1,4 +1,4 @@
-"""Every test runs offline and on one thread, whatever the machine's environment says."""
+"""Runs every test offline and on one thread, regardless of the environment variables."""
 
 import asyncio
 import os
@@ -13,8 +13,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 @pytest.fixture
 def own_loop() -> Iterator[None]:
-    """An event loop for synchronous code; llama-index-core makes one where there is none, and
-    closes none."""
+    """Set an event loop for synchronous code; llama-index-core would create one and leave it open."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield

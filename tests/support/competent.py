@@ -1,7 +1,7 @@
-"""A script for ``ScriptedBackend`` that plays a competent chat model.
+"""A script for ``ScriptedBackend`` that behaves like a competent chat model.
 
-It calls the tool that is asked for or that there is, with values that stand in the question,
-answers from a tool's result, and fills in schemas.
+It calls the required or the only suitable tool with values from the question, answers from the
+result of a tool, and fills in schemas.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["competent"]
 
 
 def competent(request: Request, response: str) -> str:
-    """The rest of the answer."""
+    """Return the rest of the answer."""
     whole = _answer(request)
     return whole[len(response) :] if whole.startswith(response) else ""
 

@@ -1,4 +1,4 @@
-"""Ensembles of tiny models with random weights, of any architecture and tokenizer family."""
+"""Creates ensembles of tiny random-weight models of any architecture and tokenizer family."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parts(architecture: str, tokens: str, seed: int) -> tuple[LoadedModel, ChatT
 
 
 def engine(members: list[tuple[str, str]], config: FusionConfig, **options: Any) -> FusionEngine:
-    """An engine over tiny models ``a``, ``b``, ..., each (architecture, tokenizer family)."""
+    """Create an engine over tiny models ``a``, ``b``, ...; each is (architecture, tokenizer)."""
     backends = [
         LocalBackend("abcde"[i], partial(parts, *member, i)) for i, member in enumerate(members)
     ]

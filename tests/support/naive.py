@@ -1,7 +1,7 @@
-"""The naive engine: everything is encoded and run again each round, without any cache.
+"""The naive engine: it encodes and runs everything again in each round, without any cache.
 
-The oracle of the local backend: the same tokenising rules, spelled out plainly, over plain
-forward passes.
+Tests of the local backend compare with it. It has the same tokenization rules in a simple form, and
+uses plain forward passes.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from specfuse_core.hf import LocalBackend
 from specfuse_core.request import Request
 from specfuse_core.types import Candidate, Cost, Generation, Verification
 
-#: What a draw depends on: the position, and the ids before it.
+#: Logits and sampled id by what a draw depends on: the position and the ids before it.
 Draws = dict[tuple[int, tuple[int, ...]], tuple[torch.Tensor, int]]
 
 
 def naive_engine(engine: FusionEngine, tolerance: float) -> FusionEngine:
-    """The naive engine over the base models of ``engine``, which from now on are watched.
+    """Create a naive engine over the base models of ``engine``, and record their draws.
 
-    The naive engine takes over each draw of ``engine``, after a look at its logits: rounding may
-    turn a draw where two ids are all but level, whatever both engines do right.
+    The naive engine repeats each draw of ``engine`` after it compared the logits. Otherwise,
+    rounding could change a draw if two ids are almost equal, although both engines are correct.
     """
     backends = []
     for backend in engine.backends:
@@ -45,7 +45,7 @@ def naive_engine(engine: FusionEngine, tolerance: float) -> FusionEngine:
 
 
 def never_ending(engine: FusionEngine) -> FusionEngine:
-    """``engine``, whose models now never draw an end of turn."""
+    """Change ``engine`` so that its models never draw an end-of-turn token."""
     for backend in engine.backends:
         backend._chooser = _made_by(_Endless, backend._chooser, sorted(backend.template.ends))
     return engine
@@ -54,7 +54,7 @@ def never_ending(engine: FusionEngine) -> FusionEngine:
 def assert_same_answer(
     engine: FusionEngine, question: Any, tolerance: float = 1e-4, **options: Any
 ) -> Generation:
-    """``engine`` answers as the naive engine does, round by round; its answer."""
+    """Assert that ``engine`` answers like the naive engine, round by round; return the answer."""
     naive = naive_engine(engine, tolerance)
     answer, expected = engine.generate(question, **options), naive.generate(question, **options)
     for mine, theirs in zip(answer.rounds, expected.rounds, strict=False):
@@ -81,7 +81,7 @@ def _made_by(kind: Any, choose: Callable[[Request], Any], *given: Any) -> Callab
 
 
 class _Endless:
-    """Draws anything but an end of turn."""
+    """Never draws an end-of-turn token."""
 
     def __init__(self, chooser: Any, ends: list[int]) -> None:
         self._chooser = chooser
@@ -94,7 +94,7 @@ class _Endless:
 
 
 class _Watched:
-    """Notes each draw."""
+    """Records each draw."""
 
     def __init__(self, chooser: Any, draws: Draws) -> None:
         self._chooser = chooser
@@ -107,7 +107,7 @@ class _Watched:
 
 
 class _Replayed:
-    """Repeats the draws that were noted, none other, if the logits are the same."""
+    """Repeats the recorded draws, and asserts that the logits are the same."""
 
     def __init__(self, chooser: Any, draws: Draws, tolerance: float) -> None:
         self._draws = draws
@@ -115,7 +115,7 @@ class _Replayed:
 
     def choose(self, logits: torch.Tensor, position: int, context: Sequence[int]) -> int:
         logprobs, id_ = self._draws[position, tuple(context)]
-        # What a grammar forbids is minus infinity in both, and then their difference is no number.
+        # Tokens that a grammar forbids are minus infinity in both, so that the difference is NaN.
         difference = (logits.float().log_softmax(-1) - logprobs).nan_to_num(nan=0.0).abs().max()
         assert difference <= self._tolerance, (
             f"a draft's log-probability differs by {float(difference)}"
@@ -124,7 +124,7 @@ class _Replayed:
 
 
 class NaiveBackend:
-    """Wraps a ``LocalBackend``: its weights and template, none of its sessions."""
+    """Wraps a ``LocalBackend``: uses its weights and template, but not its sessions."""
 
     supports_logits = True
 
@@ -164,7 +164,7 @@ class NaiveBackend:
         return self._backend.token_ids(text)
 
     def start(self, request: Request) -> NaiveSession:
-        self._backend.start(request)  # the same refusals
+        self._backend.start(request)  # raises the same errors
         return NaiveSession(self._backend, request, self._make_chooser(request))
 
 

@@ -1,4 +1,4 @@
-"""JSON schemas drawn at random, of every feature that a constraint can follow."""
+"""Draws random JSON schemas with every feature that constraints support."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONG = (
 
 
 def draw_schema(rng: random.Random, depth: int = 2) -> Schema:
-    """A schema that admits something, nested at most ``depth`` deep."""
+    """Draw a satisfiable schema that is nested at most ``depth`` deep."""
     leaves: tuple[Callable[..., Schema], ...] = (
         _string, _pattern, _format, _integer, _number, _enum, _const, _plain,
     )  # fmt: skip
@@ -33,14 +33,14 @@ def draw_schema(rng: random.Random, depth: int = 2) -> Schema:
 
 
 def draw_root(rng: random.Random, depth: int = 2) -> Schema:
-    """A schema as requests carry it: often an object's, at times with definitions."""
+    """Draw a schema as in requests: often of an object, sometimes with definitions."""
     if rng.random() < 0.3:
         return _with_definitions(rng, depth)
     return _object(rng, depth) if rng.random() < 0.6 else draw_schema(rng, depth)
 
 
 def agent_schema(rng: random.Random, fields: int) -> Schema:
-    """A large tool's parameters: many fields, nested objects, arrays of objects, enums."""
+    """Draw the parameters of a large tool: many fields, nested objects, arrays and enums."""
     properties = {
         f"{rng.choice(string.ascii_lowercase)}_field_{index}": {
             **draw_schema(rng, rng.choice((0, 0, 1, 2))),
@@ -160,7 +160,7 @@ def _either_type(rng: random.Random, _: int) -> Schema:
 
 def _all_of(rng: random.Random, depth: int) -> Schema:
     first, second = _object(rng, depth), _object(rng, depth)
-    # Two that say different things of one name may admit nothing.
+    # Two schemas of the same property may contradict each other.
     for schema in (first, second):
         schema.pop("additionalProperties", None)
     for name in set(first["properties"]) & set(second["properties"]):
@@ -170,7 +170,7 @@ def _all_of(rng: random.Random, depth: int) -> Schema:
 
 
 def _with_definitions(rng: random.Random, depth: int) -> Schema:
-    """A tree and a shared part, by reference."""
+    """Draw a schema with a recursive tree and a shared part, both by reference."""
     node = {
         "type": "object",
         "properties": {

@@ -1,11 +1,11 @@
-"""What solvers of generated questions share; none of it comes from the generators."""
+"""Helpers for tests that solve generated questions. They do not use the generators."""
 
 from __future__ import annotations
 
 import re
 
 NAME, WORD, DIGITS = r"[A-Z][a-z]+", r"[a-z]+", r"\d+"
-# Each pattern: relation, then how a context may say it.
+# Relation -> patterns of its statements in a context.
 STATEMENTS = {
     "stock": (
         rf"\bThe (?P<s>{WORD}) (?:has|holds) (?P<v>{DIGITS}) (?P<t>{WORD})\.",
@@ -51,12 +51,12 @@ STATEMENTS = {
 
 
 def as_said(text: str) -> str:
-    """Line breaks of a list that was printed are line breaks again."""
+    """Restore the line breaks of a printed list."""
     return text.replace("\\n", "\n")
 
 
 def read_facts(text: str) -> dict[tuple[str, str, str], str]:
-    """(relation, subject, thing) -> value, as stated in the text."""
+    """Return the facts of a text as (relation, subject, thing) -> value."""
     facts: dict[tuple[str, str, str], str] = {}
     for relation, patterns in STATEMENTS.items():
         for pattern in patterns:
@@ -69,7 +69,7 @@ def read_facts(text: str) -> dict[tuple[str, str, str], str]:
 
 
 def check_working(answer: str) -> None:
-    """Every equation holds, each begins with the result before it, the last is the answer."""
+    """Assert that all equations are correct, are chained, and lead to the answer."""
     running: int | None = None
     for left, sign, right, result in re.findall(r"(\d+) ([-+*]) (\d+) = (\d+)", answer):
         a, b = int(left), int(right)

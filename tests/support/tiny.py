@@ -1,6 +1,7 @@
-"""Tiny random-weight models of many architectures, and tokenizers of every family.
+"""Creates tiny models with random weights of many architectures, and tokenizers of every family.
 
-Weights are drawn wide, so that attention matters and a wrong mask or a stale cache shows.
+The weights have a large variance, so that attention matters and tests detect a wrong mask or a
+stale cache.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-#: Refuses a system role and anything but strict alternation, as Gemma's and Mistral's do.
+#: Refuses a system role and roles that do not alternate, like the templates of Gemma and Mistral.
 STRICT = (
     "{{ bos_token }}{% for m in messages %}"
     "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
@@ -120,7 +121,7 @@ def _trained(family: str) -> Tokenizer:
         return _marked(tok, specials)
     tok.train_from_iterator(CORPUS, trainer)
     if family in ("metaspace", "sentencepiece"):
-        # Byte pieces were trained as special tokens only to be in the vocabulary.
+        # Byte tokens were special during training only so that the vocabulary contains them.
         data = json.loads(tok.to_str())
         data["added_tokens"] = [
             t for t in data["added_tokens"] if not t["content"].startswith("<0x")
@@ -130,9 +131,9 @@ def _trained(family: str) -> Tokenizer:
 
 
 def _pieces(words: list[str], count: int) -> dict[str, int]:
-    """All characters and the most useful other pieces of ``words``, with their counts.
+    """Return all characters and the most useful other pieces of ``words``, with their counts.
 
-    The trainers of these two models give another vocabulary in each process.
+    The trainers of these two models give different vocabularies in different processes.
     """
     counts = Counter(
         word[i : i + size]
@@ -157,7 +158,7 @@ def _tokenizer_json(family: str) -> str:
 def tokenizer(
     family: str, template: str | None = CHATML, **options: Any
 ) -> PreTrainedTokenizerFast:
-    """A fresh tokenizer of one family."""
+    """Create a tokenizer of one family."""
     specials = {
         "unk_token": "<unk>",
         "eos_token": "<|im_end|>",
@@ -172,7 +173,7 @@ def tokenizer(
 
 
 def characters(template: str | None = CHATML, **options: Any) -> PreTrainedTokenizerFast:
-    """A tokenizer of printable ASCII without merges: every sequence of its ids is canonical."""
+    """Create a tokenizer of printable ASCII without merges: every id sequence is canonical."""
     names = ["<unk>", "<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>", "\n"]
     names += [chr(code) for code in range(32, 127)]
     tok = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, [], unk_token="<unk>"))
@@ -241,7 +242,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 def model(
     architecture: str, vocabulary: int = 900, *, seed: int = 0, **options: Any
 ) -> PreTrainedModel:
-    """A tiny model with wide random weights, in eval mode."""
+    """Create a tiny model with random weights, in eval mode."""
     name, defaults = ARCHITECTURES[architecture]
     attention = options.pop("attn_implementation", None)
     config = getattr(transformers, name)(
@@ -261,6 +262,6 @@ def model(
 def pair(
     architecture: str, family: str, *, seed: int = 0, template: str | None = CHATML
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A tiny model with a tokenizer of its own vocabulary size."""
+    """Create a tiny model and a tokenizer with the same vocabulary size."""
     tok = tokenizer(family, template)
     return model(architecture, len(tok), seed=seed), tok

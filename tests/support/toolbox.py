@@ -1,4 +1,4 @@
-"""Two tools that tests call."""
+"""Two tools for tests."""
 
 from specfuse_core import Tool
 

@@ -1,7 +1,7 @@
-"""A script for ``ScriptedBackend`` that plays a model which understands LlamaIndex's prompts.
+"""A script for ``ScriptedBackend`` that behaves like a model that knows LlamaIndex's prompts.
 
-It reads facts about lamps and people out of whatever it is shown, orders lamps, fills in schemas,
-and writes what ReAct, CodeAct, question generators, evaluators and extractors ask for.
+It reads facts about lamps and people from the prompt, orders lamps, fills in schemas, and answers
+the prompts of ReAct, CodeAct, question generators, evaluators and extractors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from specfuse_core.grammar.calls import write_call
 
 __all__ = ["well_read"]
 
-#: What a prompt asks for, and what is answered; the first that fits.
+#: (text of a prompt, answer); the first one whose text occurs is used.
 _ROUTINE = (
     ("output a single score", "5.0\nIt is right."),
     ("Output a single score", "5.0\nIt is right."),
@@ -32,7 +32,7 @@ _ROUTINE = (
 
 
 def well_read(request: Request, response: str) -> str:
-    """The rest of the answer."""
+    """Return the rest of the answer."""
     whole = _answer(request)
     return whole[len(response) :] if whole.startswith(response) else ""
 
@@ -79,7 +79,7 @@ def _react(asked: str) -> str:
     seen = re.search(r"Observation: .*?(\d+)", asked)
     if seen:
         return f"Thought: I can answer without using any more tools.\nAnswer: It costs {seen[1]}."
-    # As models do, it goes on with an observation of its own.
+    # Like real models, it continues with an invented observation.
     return (
         "Thought: I need to order.\nAction: order_lamps\nAction Input: "
         f'{{"quantity": {_number(asked)}}}\nObservation: {{"price": 99}}\n'
@@ -109,7 +109,7 @@ def _chosen(request: Request, asked: str) -> Tool | None:
 
 
 def _read(said: str, asked: str) -> str:
-    """The answer to the last question, as far as what was said has it."""
+    """Answer the last question from the conversation, or state that it has no answer."""
     lamps = dict(re.findall(r"The (\w+) has (\d+) lamps", said))
     homes = dict(re.findall(r"(\w+) lives in (\w+)", said))
     total = re.findall(r"How many lamps are in the (\w+) and the (\w+)", asked)
@@ -148,7 +148,7 @@ def _value(schema: Any, root: Any, said: str, asked: str, name: str = "") -> Any
 
 def _quantity(name: str, said: str, asked: str) -> int:
     if name == "index":
-        # The choice that is about lamps.
+        # The number of the choice about lamps.
         return next(int(n) for n, text in re.findall(r"\((\d+)\) (.+)", said) if "lamps" in text)
     if name == "age" and (age := re.search(r"(\d+) years old", said)):
         return int(age[1])
