@@ -13,7 +13,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 @pytest.fixture
 def own_loop() -> Iterator[None]:
-    """Set an event loop for synchronous code; llama-index-core would create one and leave it open."""
+    """Set an event loop for synchronous code; llama-index-core would make one and not close it."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield
