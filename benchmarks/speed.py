@@ -185,7 +185,7 @@ def _ratio(above: list[float], below: list[float]) -> float:
 
 
 def _line(cell: dict[str, Any]) -> str:
-    """A cell's three ratios beside each other, with the names of what ran the linear layers."""
+    """Format the three ratios of a cell, with the implementations of the linear layers."""
     plain, onednn = _KERNELS["plain"], _KERNELS["onednn"]
     ratios = cell["fused_over_generate"]
     return (

@@ -1,4 +1,4 @@
-"""Fetches what transformers loads from a model's files: from disk if possible, else from the hub.
+"""Loads weights and tokenizers with transformers: from disk if possible, otherwise from the hub.
 
 This module knows where files are stored and how a network can fail. It knows nothing of devices or
 dtypes.
@@ -44,13 +44,13 @@ _NO_SUCH_MODEL = (
 
 
 def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
-    """Call ``loader.from_pretrained``, with local files if all are there, else with the hub.
+    """Call ``loader.from_pretrained`` with local files, or with the hub if some are missing.
 
     Callers must not run it in parallel, because it changes settings of the process temporarily.
 
     Args:
         config: the model.
-        what: what is loaded, for error messages.
+        what: the loaded object in error messages, such as ``"the weights"``.
         loader: a class of transformers with ``from_pretrained``.
         options: keyword arguments of ``from_pretrained``.
 

@@ -146,6 +146,6 @@ class Roster:
         for name in names:
             if name not in self.names:
                 raise UnknownModelError(
-                    f"{what}: no base model is named {name!r}; there are {', '.join(self.names)}."
+                    f"{what}: no base model is named {name!r}; use one of: {', '.join(self.names)}."
                 )
         return tuple(dict.fromkeys(names))

@@ -394,7 +394,7 @@ def test_a_call_may_use_some_of_the_models() -> None:
     alone = model.as_single("c")
     assert alone.complete("Hello").text == "Three."
     assert alone.metadata.model_name == "c"
-    with pytest.raises(UnknownModelError, match="there are a, b, c"):
+    with pytest.raises(UnknownModelError, match="use one of: a, b, c"):
         model.as_single("d")
 
 

@@ -1,8 +1,8 @@
-"""Environments as pip would make them, from what is installed here: nothing is downloaded.
+"""Creates environments as pip would, from the installed distributions and without a download.
 
-An environment is a virtual one of its own. In it are links to the distributions that some
-requirements lead to, by the metadata of the built wheel and of what it requires, and nothing else:
-a requirement that is not declared is a ``ModuleNotFoundError`` there, as it is for a user.
+Each one is a virtual environment. It contains links to the distributions that its requirements
+need, according to the metadata of the built wheel and of its dependencies, and nothing else. A
+requirement that is not declared raises a ``ModuleNotFoundError`` there, as it does for a user.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WARNINGS = [
 
 
 def build(name: str, target: str, folder: Path) -> Path:
-    """One of our distributions as a ``wheel`` or an ``sdist``."""
+    """Build one of our distributions as a ``wheel`` or an ``sdist``."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)],
         cwd=OURS[name],
@@ -50,7 +50,7 @@ def build(name: str, target: str, folder: Path) -> Path:
 
 
 def unpack(wheel: Path, folder: Path) -> None:
-    """Install a wheel into a folder, without what it requires."""
+    """Install a wheel into a folder, without its dependencies."""
     options = ["--no-deps", "--no-index", "--no-compile", "--disable-pip-version-check"]
     subprocess.run(
         [sys.executable, "-m", "pip", "install", *options, "--target", str(folder), str(wheel)],
@@ -60,10 +60,10 @@ def unpack(wheel: Path, folder: Path) -> None:
 
 
 class Index:
-    """What environments are made of.
+    """The distributions that environments can contain.
 
     Args:
-        unpacked: a folder with our own distributions; all others are those of this environment.
+        unpacked: a folder with our own distributions. All others are from this environment.
     """
 
     def __init__(self, unpacked: Path) -> None:
@@ -78,10 +78,10 @@ class Index:
         return found
 
     def required(self, *requirements: str) -> dict[str, Distribution]:
-        """The distributions that ``requirements`` lead to, by their names.
+        """Return the distributions that ``requirements`` need, by their names.
 
         Raises:
-            LookupError: if one is not installed here, or in no version that is asked for.
+            LookupError: if no allowed version of one is installed.
         """
         waiting = [Requirement(requirement) for requirement in requirements]
         chosen: dict[str, Distribution] = {}
@@ -93,7 +93,7 @@ class Index:
             if distribution is None or not wanted.specifier.contains(
                 distribution.version, prereleases=True
             ):
-                raise LookupError(f"{wanted} is not installed here")
+                raise LookupError(f"{wanted} is not installed; install it in this environment.")
             chosen[name] = distribution
             for extra in {"", *wanted.extras} - {extra for one, extra in done if one == name}:
                 done.add((name, extra))
@@ -101,7 +101,7 @@ class Index:
         return chosen
 
     def environment(self, folder: Path, *requirements: str) -> Environment:
-        """A new environment with what ``requirements`` lead to."""
+        """Create an environment with the distributions that ``requirements`` need."""
         venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
         environment = Environment(folder)
         for distribution in self.required(*requirements).values():
@@ -116,7 +116,7 @@ class Environment:
     """A virtual environment.
 
     Args:
-        folder: where it is.
+        folder: folder of the environment.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -125,7 +125,10 @@ class Environment:
         self.packages = folder / "lib" / version / "site-packages"
 
     def run(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        """Run its Python in the root of the repository, whose packages it does not import."""
+        """Run the Python of the environment in the root of the repository.
+
+        It does not import the packages of the repository.
+        """
         return subprocess.run(
             [str(self.python), "-I", *WARNINGS, *arguments],
             cwd=ROOT,
@@ -145,9 +148,9 @@ def _required(distribution: Distribution, extra: str) -> Iterator[Requirement]:
 
 @cache
 def _owned(distribution: Distribution) -> set[Path]:
-    """The outermost packages of a distribution, and its files outside of packages.
+    """Return the outermost packages of a distribution, and its files outside of packages.
 
-    Namespace packages, which other distributions share, are not among them.
+    Namespace packages are left out, because other distributions share them.
     """
     files = [Path(file) for file in distribution.files or () if ".." not in file.parts]
     packages = {file.parent for file in files if file.name == "__init__.py"}

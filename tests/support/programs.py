@@ -1,7 +1,7 @@
-"""Runs what pages and examples show, all in one process: a script for an environment of its own.
+"""A script that runs the programs of pages and examples in one process, in another environment.
 
-Reads from standard input, as JSON, texts of pages and paths of examples, and writes the texts as
-``docs/outputs.py`` fills them.
+It reads texts of pages and paths of examples from standard input, as JSON. It writes the texts with
+the outputs that ``docs/outputs.py`` inserts.
 """
 
 import json
