@@ -42,7 +42,7 @@ def facts(generation: Generation) -> list[Segment]:
 
 
 class Gate:
-    """A model whose drafts, from the second on, wait until the test lets them go on."""
+    """A model whose drafts, except the first, wait for the test."""
 
     def __init__(self) -> None:
         self.drafts = 0

@@ -1,4 +1,4 @@
-"""The models that come with the package: what they are, and what they can do together."""
+"""The bundled models: their properties, and their accuracy together."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def error_classes(root: type[Exception] = errors.FusionError) -> dict[str, type[
 
 
 def drawn_tree() -> dict[str, str]:
-    """Each error of the docstring's drawing, and the one it is indented under."""
+    """Return each error in the docstring's tree, and the one it is indented under."""
     tree, above = {}, []
     for line in (errors.__doc__ or "").splitlines():
         if drawn := re.match(r"( {4,})(\w+Error)\b", line):

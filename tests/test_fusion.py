@@ -60,7 +60,7 @@ def alone(script: Any, **options: Any) -> FusionEngine:
 
 
 def facts(generation: Generation) -> Generation:
-    """All of a generation but the time it took."""
+    """Return everything in a generation except times."""
 
     def still(segment: Segment) -> Segment:
         played = segment.round and replace(segment.round, draft_seconds=0.0, verify_seconds=0.0)
@@ -263,7 +263,7 @@ def test_context_when_a_session_is_full() -> None:
 
 
 class Special(ScriptedBackend):
-    """A backend with a session of its own kind."""
+    """A backend with another class of session."""
 
     def __init__(self, name: str, kind: type[ScriptedSession], **options: Any) -> None:
         super().__init__(name, CAT, **options)
@@ -462,7 +462,7 @@ def test_a_tie_goes_to_the_earlier_model() -> None:
 
 
 def poor_third() -> list[ScriptedBackend]:
-    """Two models that agree but for a word, and one that nobody believes."""
+    """Two models that differ in one word, and one that gets low scores."""
     twin = CAT.replace("warm", "nice")
     return [ScriptedBackend("a", CAT), ScriptedBackend("b", twin), ScriptedBackend("c", DOG)]
 
@@ -562,7 +562,7 @@ def test_who_left_is_closed_while_the_answer_goes_on() -> None:
 
 
 class Recording(ScriptedBackend):
-    """A backend that remembers its requests."""
+    """A backend that records its requests."""
 
     def start(self, request: Request) -> ScriptedSession:
         self.requests = [*getattr(self, "requests", []), request]

@@ -58,7 +58,7 @@ class Import:
 
 
 def imports(tree: ast.Module) -> Iterator[Import]:
-    """Every import of a file, however deep; ``from p import m`` counts as both p and p.m."""
+    """Return every import of a file, at any depth; ``from p import m`` counts as p and as p.m."""
 
     def walk(node: ast.AST, function: str | None, for_types: bool) -> Iterator[Import]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -109,7 +109,7 @@ def module_of(source: str) -> str:
 
 
 def offences(source: str, found: list[Import]) -> list[str]:
-    """The imports of a core file that do not come from below it, or from its own folder."""
+    """Return the imports of a core file from modules that are not below it or in its folder."""
     own = layer(module_of(source))
     in_folder = source.count("/") > 1
     bad = []

@@ -1,4 +1,4 @@
-"""A run as data: JSON lines and table rows."""
+"""The trace of an answer as data: JSON lines and table rows."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Model exit: shares and leavers, against numbers worked out by hand."""
+"""Model exit: shares and leaving models, compared with numbers calculated by hand."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ shares_list = st.lists(st.floats(0, 1), min_size=2, max_size=6).filter(lambda q:
 
 @st.composite
 def states(draw: Any) -> tuple[dict[str, float], dict[str, float], int]:
-    """Cumulative scores and current shares of some models, as t rounds would leave them."""
+    """Return possible cumulative scores and current shares of some models after t rounds."""
     t = draw(st.integers(1, 30))
     raw = draw(shares_list)
     current = {f"m{i}": q / math.fsum(raw) for i, q in enumerate(raw)}

@@ -1,4 +1,4 @@
-"""One round: draft, verify, vote, commit, exit; and the ensemble's bookkeeping."""
+"""One round (draft, verify, vote, commit, exit) and the state of the ensemble."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EAGER_EXIT = FusionConfig(method="specfuse", exit_warmup=0, exit_temperature=0.2
 
 
 class Scores:
-    """A scorer that gives each text its own probability, and remembers what it was asked."""
+    """A scorer that gives each text its own probability and records its calls."""
 
     def __init__(self, **table: float) -> None:
         self.table = table
@@ -224,7 +224,7 @@ def test_without_self_vote_one_model_alone_still_answers() -> None:
 
 
 class NanSession(ScriptedSession):
-    """A verifier whose numbers are broken."""
+    """A verifier that gives NaN."""
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
         return [Verification((math.nan,), (math.nan,)) for _ in candidates]
@@ -254,7 +254,7 @@ def test_no_sound_verifier_is_an_error(config: FusionConfig) -> None:
 
 
 def deaf(name: str, **options: int) -> ScriptedBackend:
-    """A model whose tokenizer drops white space; it has a token for an end, though."""
+    """A model whose tokenizer drops white space, but has an end-of-turn token."""
 
     def scorer(response: str, candidate: Candidate) -> list[float]:
         return [0.5] * (bool(candidate.text.strip()) + candidate.ends)
@@ -263,7 +263,7 @@ def deaf(name: str, **options: int) -> ScriptedBackend:
 
 
 def writing(text: str, backend: ScriptedBackend, role: str = "both") -> Member:
-    """``backend`` as a member that drafts ``text``."""
+    """Return ``backend`` as a member that drafts ``text``."""
     made = member(backend, role)
     made.session.draft = lambda max_tokens: Candidate(text)  # type: ignore[method-assign]
     return made
@@ -446,7 +446,7 @@ def test_the_room_is_that_of_the_fullest_active_session() -> None:
 
 
 def returning(recall: float | None) -> tuple[Ensemble, list[ScriptedBackend]]:
-    """``a`` knows the x, ``c`` the y that come after them; each doubts what it does not know."""
+    """``a`` knows the x, ``c`` the y that follow; each gives the other part low probabilities."""
     sure_of_x = judge("a", "x x q q", x=0.8, y=0.3, q=0.05, p=0.01)
     sure_of_y = judge("c", "p p y y", x=0.7, y=0.9, q=0.02, p=0.02)
     config = EAGER_EXIT.replace(exit_recall=recall)

@@ -1,4 +1,4 @@
-"""Verification -> score: the three modes, against numbers worked out by hand."""
+"""Scores in the three modes, compared with numbers calculated by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def from_probabilities(*probabilities: float) -> Verification:
 
 
 def of_value(value: float) -> Verification:
-    """A verification of one token, the same number in each mode's terms."""
+    """A verification of one token whose score is the same number in each mode."""
     return Verification((value,), (value,))
 
 

@@ -1,4 +1,4 @@
-"""Votes, winners and online feedback, against numbers worked out by hand."""
+"""Votes, winners and online feedback, compared with numbers calculated by hand."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_no_vote_at_all_is_an_error(votes: list[float | None]) -> None:
 
 @st.composite
 def rounds(draw: Any) -> tuple[list[str], list[list[float | None]], dict[str, float]]:
-    """Names, a square score matrix with some voids, and weights."""
+    """Names, a square score matrix with some missing scores, and weights."""
     n = draw(st.integers(1, 5))
     names = [f"m{i}" for i in range(n)]
     cell = st.none() | st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1)

@@ -1,4 +1,4 @@
-"""An answer's text parted into what is said, thought and called, however it is cut into pieces."""
+"""The text of an answer is split into channels, wherever it is cut into pieces."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parted(pieces: list[str], *, calls: bool = True, thinks: bool = True) -> lis
 
 
 def joined(pieces: list[Piece]) -> list[object]:
-    """The texts of each channel, and the whole calls, in their order."""
+    """Join the text of each channel, and return the complete calls in order."""
     found: list[object] = []
     for channel, group in itertools.groupby(pieces, lambda piece: piece.channel):
         parts = list(group)

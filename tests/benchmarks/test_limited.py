@@ -1,4 +1,4 @@
-"""Calls under a time limit, in a process of their own."""
+"""Calls with a time limit, in another process."""
 
 from __future__ import annotations
 

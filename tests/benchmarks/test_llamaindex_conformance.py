@@ -1,4 +1,4 @@
-"""How the checks of LlamaIndex applications are put to a class, and counted."""
+"""The checks of LlamaIndex applications are run on a class and counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check(name: str, group: str = "endpoints", *, bundled: bool = True) -> Check
 
 
 class Scripted(Limited):
-    """Fails as it is told to, by name and by whether the content must be right."""
+    """Fails for given names, depending on whether the content must be correct."""
 
     def __init__(self, failures: dict[tuple[str, bool], str]) -> None:
         super().__init__(print, 1.0)

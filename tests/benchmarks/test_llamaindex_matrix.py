@@ -1,4 +1,4 @@
-"""What LlamaIndex applications do, done on SpecFuseLLM: with models that can, and with ours."""
+"""The checks of LlamaIndex applications pass on SpecFuseLLM, with scripted and bundled models."""
 
 from __future__ import annotations
 

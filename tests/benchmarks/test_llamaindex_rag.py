@@ -1,4 +1,4 @@
-"""The retrieval benchmark: its corpus is sound, retrieval finds, grading tells right from wrong."""
+"""The retrieval benchmark: its corpus is consistent, and retrieval and grading work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SEEDS = (1, 2, 3)
 
 @pytest.fixture(scope="module", params=SEEDS)
 def corpus(request: pytest.FixtureRequest) -> Corpus:
-    """As large as the reported ones."""
+    """A corpus as large as those of the reported results."""
     return Setting().corpus(request.param)
 
 
@@ -60,7 +60,7 @@ def test_documents_say_their_facts_and_nothing_else(corpus: Corpus) -> None:
 
 
 def contradictions(facts: list[Fact]) -> list[tuple[str, ...]]:
-    """What is said twice of one subject, or of two where one can ask whose it is."""
+    """Return facts that contradict each other, or that a question cannot tell apart."""
     told = Counter((fact.relation.name, fact.subject, fact.thing) for fact in facts)
     whose = Counter(
         (fact.relation.name, fact.value) for fact in facts if fact.relation.ask_subject is not None
@@ -190,7 +190,7 @@ def test_models_see_file_names_only_where_asked_to() -> None:
 
 
 class Oracle(CustomLLM):
-    """Knows the answers; says something else to questions that it is told to miss."""
+    """Knows the answers, but gives wrong ones to some questions."""
 
     answers: dict[str, str]
     missed: set[str] = Field(default_factory=set)

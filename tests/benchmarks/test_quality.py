@@ -1,4 +1,4 @@
-"""The quality benchmark: its intervals, its rows, and that it measures what it says."""
+"""The quality benchmark: its intervals, its rows and its measurements."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_complete_characters_drops_only_what_is_unfinished(text: str, kept: str)
 
 
 def feed_all(stop: list[str], chunks: list[str]) -> tuple[list[str], bool]:
-    """What is emitted, chunk by chunk, and whether a stop string was found."""
+    """Return the emitted text per chunk, and whether a stop string was found."""
     buffer = StopBuffer(stop)
     emitted = []
     for chunk in chunks:

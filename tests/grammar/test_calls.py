@@ -1,4 +1,4 @@
-"""A tool call is one segment, and what stands before it is another."""
+"""A tool call is one segment, and the text before it is another."""
 
 from __future__ import annotations
 

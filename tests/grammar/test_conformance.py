@@ -1,6 +1,6 @@
-"""Random-weight ensembles of three tokenizers, drawn hot, obey every constraint.
+"""Random-weight ensembles with three tokenizers follow every constraint at high temperature.
 
-Each draws at temperature 1.5, with limits from barely enough to plenty.
+The temperature is 1.5, and token limits range from barely enough to large ones.
 """
 
 from __future__ import annotations

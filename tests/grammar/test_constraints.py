@@ -1,4 +1,4 @@
-"""Constraints as text: what a grammar admits, what it refuses, and how it is closed."""
+"""Constraints on text: what a grammar allows, what it refuses, and how an answer is closed."""
 
 from __future__ import annotations
 

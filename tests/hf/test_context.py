@@ -1,4 +1,4 @@
-"""Each way to hold what a model has read gives the logits of plain forward passes."""
+"""Each context method gives the logits of plain forward passes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def runner(architecture: str) -> Runner:
 
 
 def assert_true_to_the_line(context: Context, line: list[int]) -> None:
-    """All logits that the context knows are those of a plain forward pass over ``line``."""
+    """Assert that all stored logits equal those of a plain forward pass over ``line``."""
     assert context.ids == line
     after, _ = context._runner.run(line, use_cache=False)
     assert context.knows(len(line) - 1)
@@ -125,7 +125,7 @@ def test_paths_that_begin_alike_are_run_once() -> None:
 
 
 def rows(cache_: FullLengthCache) -> list[Tensor]:
-    """Keys and values that count, of every layer."""
+    """Return the keys and values in use, of every layer."""
     return [buffer[:, :, : layer.length] for layer in cache_.layers for buffer in layer.buffers]
 
 

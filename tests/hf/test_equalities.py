@@ -149,7 +149,7 @@ def test_copies_of_one_model_draw_differently_and_as_the_naive_engine_does(seed:
 
 
 class _Writes:
-    """Draws the ids of a text, and then one id for ever."""
+    """Draws the ids of a text, and after that always the same id."""
 
     def __init__(self, ids: list[int], then: int, start: int) -> None:
         self._ids, self._then, self._start = ids, then, start
@@ -251,7 +251,7 @@ def _alone(architecture: str, seed: int = 7) -> Pair:
 
 
 def _generated(alone: Pair, question: str, max_new_tokens: int) -> tuple[list[int], bool]:
-    """What transformers' own greedy ``generate`` writes, and whether it ends by itself."""
+    """Return the text of transformers' greedy ``generate``, and whether it ended by itself."""
     model, tokenizer = alone
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt"

@@ -1,4 +1,4 @@
-"""Constraints in the local backend: masks while drafting, nothing else changed."""
+"""Constraints in the local backend: they mask drafts and change nothing else."""
 
 from __future__ import annotations
 

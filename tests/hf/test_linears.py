@@ -1,4 +1,4 @@
-"""Linear layers by oneDNN: the same numbers, and the caller's model as it was."""
+"""Linear layers with oneDNN give the same numbers and leave the caller's model unchanged."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_other_types_of_numbers_and_other_classes_run_as_they_are() -> None:
     assert with_onednn(half) is half
 
     class Adapted(nn.Linear):
-        """What a library puts in a linear's place."""
+        """A layer with which a library replaces a linear layer."""
 
     model = tiny.model("llama")
     model.lm_head.__class__ = Adapted

@@ -1,4 +1,4 @@
-"""From directories and objects to an engine that answers, and what is said when that fails."""
+"""Engines from directories and loaded models, and the errors if that fails."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Save = Callable[..., Path]
 
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
-    """Saves a tiny model with its tokenizer; gives the directory."""
+    """Save a tiny model with its tokenizer and return the directory."""
 
     def saved(name: str = "tiny-llama", architecture: str = "llama", seed: int = 0, **kind: object):
         model, tokenizer = tiny.pair(architecture, str(kind.pop("family", "bytelevel")), seed=seed)
@@ -229,7 +229,7 @@ def test_weights_are_ready_to_run_and_not_to_train(save: Save) -> None:
 def test_dtypes_are_those_of_the_file_or_those_asked_for(
     save: Save, saved: torch.dtype, asked: str, expected: torch.dtype
 ) -> None:
-    """But half floats, which few CPUs are good at, become full ones unless asked for."""
+    """float16 becomes float32 on a CPU unless it is requested."""
     path = save(dtype=saved)
     fused = engine(ModelConfig(path=str(path), dtype=asked, device="cpu"))
     assert weights(fused).dtype == expected
@@ -329,7 +329,7 @@ def test_offline_that_needs_no_network_and_no_heavy_import(ask: str, tmp_path: P
 
 
 class Hub:
-    """The hub as seen through a network that is down, and what was asked of it."""
+    """A hub that cannot be reached, which records requests."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
         self.cache = cache
@@ -353,7 +353,7 @@ class Hub:
         self.request(url=url)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
     def keep(self, name: str, directory: Path) -> None:
         """Put a saved model into the cache, as a download does."""
@@ -392,7 +392,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_told_in_one_error(
 def test_a_hub_that_never_answers_is_asked_once_and_not_waited_for(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the look-up of its address hangs, which the client's own time limit leaves out."""
+    """The address lookup may hang, and the client's own time limit does not include it."""
     end = threading.Event()
 
     def hang(*, url: str, **options: object) -> None:
@@ -532,7 +532,7 @@ def test_a_directory_without_weights_is_refused(save: Save) -> None:
 
 
 def test_weights_of_which_some_are_missing_are_refused(save: Save) -> None:
-    """As those of an encoder, or of a download that lacks a part."""
+    """For example the weights of an encoder, or of an incomplete download."""
     from safetensors.torch import load_file, save_file
 
     path = save("part")

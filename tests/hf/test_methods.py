@@ -1,4 +1,4 @@
-"""The method of a model is seen: in a warning where it is slow, in usage, traces and tables."""
+"""The method of a model appears in a warning if it is slow, and in usage, traces and tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def answered(engine: FusionEngine) -> Generation:
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if no model took any method."""
+    """Make every model refuse every method."""
 
     def refuse(*_: object) -> float:
         raise RuntimeError("no such cache\nand more lines")

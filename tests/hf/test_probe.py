@@ -1,4 +1,4 @@
-"""The method is measured, and what is measured is right."""
+"""The probe chooses a correct method for each model."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_the_window_is_restored_when_the_scene_breaks_off() -> None:
 def test_local_attention_that_cannot_be_shrunk_is_not_packed(
     name: str, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Packing is right within the window that the scene sees, and wrong beyond it."""
+    """Packing is correct within the window of the test sequence, and wrong beyond it."""
     monkeypatch.setitem(tiny.ARCHITECTURES, name, (name, options))
     runner = Runner(tiny.model(name))
     choice = choose_method(runner)
@@ -232,7 +232,7 @@ def test_alibi_is_no_reason_for_a_warning(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 class Renamed(torch.nn.Module):
-    """A model that takes its cache under one name, and gives it back under another."""
+    """A model that accepts its cache by one name and returns it by another."""
 
     def __init__(self, model: PreTrainedModel, taken: str, given: str) -> None:
         super().__init__()
@@ -381,7 +381,7 @@ def test_probing_leaves_the_model_as_it_was() -> None:
 
 
 def test_transformers_names_are_still_what_the_probe_reads() -> None:
-    """The config attributes that tell of windows."""
+    """The attributes of configurations that describe windows."""
     assert transformers.Gemma3TextConfig(layer_types=["sliding_attention"] * 26).sliding_window
     assert transformers.GPTNeoConfig().window_size
     assert transformers.Llama4TextConfig().attention_chunk_size

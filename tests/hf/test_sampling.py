@@ -1,4 +1,4 @@
-"""Draws equal transformers' filters; their noise belongs to (seed, base model, position, id)."""
+"""Sampling equals transformers' filters; its noise depends on (seed, base model, position, id)."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_probabilities_are_those_of_transformers_filters(
 def test_large_vocabularies_are_cut_and_drawn_as_small_ones(
     params: dict[str, float], spread: float, size: int
 ) -> None:
-    """Whether or not the shortlist suffices: flat distributions need all of the vocabulary."""
+    """This includes flat distributions, which need more than the shortlist."""
     torch.manual_seed(size)
     logits = torch.randn(size) * spread
     owner = sampler(**params)
@@ -262,12 +262,12 @@ def test_a_draw_depends_on_seed_name_and_position_alone() -> None:
 
 
 def uniform(seed: int, name: str, position: int, ids: torch.Tensor) -> torch.Tensor:
-    """The noise as numbers in (0, 1), by the distribution that it should have."""
+    """Map the noise to (0, 1) with its distribution function."""
     return (-(-gumbel(seed, name, position, ids)).exp()).exp()
 
 
 def splitmix64(state: int) -> int:
-    """As published, in whole numbers."""
+    """The published algorithm, in integers."""
     z = state % 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
@@ -428,7 +428,7 @@ def test_a_top_k_larger_than_what_may_be_drawn_is_harmless() -> None:
 
 
 def test_logits_that_are_not_numbers_give_some_id_and_no_crash() -> None:
-    """Verification then finds the candidate's scores void."""
+    """Verification then finds that the candidate has no score."""
     logits = torch.full((60,), torch.nan)
     for params in ({}, {"temperature": 0.0}, {"top_p": 0.5}, {"min_p": 0.5, "top_k": 7}):
         assert 0 <= sampler(**params).choose(logits, 0, [1]) < 60

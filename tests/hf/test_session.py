@@ -1,4 +1,4 @@
-"""What a session promises: its ids, its scores, and that looking changes nothing."""
+"""A session has the correct ids and scores, and verification does not change it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RECURRENT = ("mamba", "mamba2")
 def parts(
     architecture: str, family: str, template: str | None = tiny.CHATML
 ) -> tuple[LoadedModel, ChatTemplate]:
-    """``family`` may be ``"characters"`` too: then every draft is canonical."""
+    """``family`` may also be ``"characters"``: then every draft is canonical."""
     if family == "characters":
         tokenizer = tiny.characters(template)
         model = tiny.model(architecture, len(tokenizer))
@@ -52,7 +52,7 @@ def request(messages: Sequence[tuple[str, str]] = (), **options: object) -> Requ
 
 
 def expected_logprobs(session: LocalSession, owner: LocalBackend, whole: list[int]) -> torch.Tensor:
-    """Log-probabilities ``[T, V]`` after each of the ids ``whole``, by a plain forward pass."""
+    """Return log-probabilities ``[T, V]`` after each of the ids ``whole``, from a plain pass."""
     logits, _ = owner.model.runner.run(whole, use_cache=False)
     return logits.float().log_softmax(-1)
 
@@ -74,7 +74,7 @@ PIECES = [
 def test_the_ids_are_those_of_the_prompt_and_the_whole_response(
     family: str, template: str | None
 ) -> None:
-    """Whoever wrote the segments, wherever they were cut, however long the response is."""
+    """For segments of any model, with any cuts and any length of the response."""
     owner = backend("llama", family, template)
     codec = owner.template.codec
     prompt = owner.template.prompt(request().messages)
@@ -101,7 +101,7 @@ def test_the_ids_are_those_of_the_prompt_and_the_whole_response(
 
 @pytest.mark.parametrize("architecture", METHODS)
 def test_scores_and_next_draws_are_those_of_plain_forward_passes(architecture: str) -> None:
-    """After segments of its own, of others, that branch far back, and that fuse with the last."""
+    """After own and other segments, some of which branch far back or merge with the last one."""
     owner = backend(architecture, "metaspace")
     assert owner.model.method == METHODS[architecture]
     limit = 5e-4 if architecture in RECURRENT else 1e-4
@@ -158,7 +158,7 @@ def test_verifying_leaves_the_session_as_it_was(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", METHODS)
 def test_what_the_cut_left_over_opens_the_next_draft(architecture: str) -> None:
-    """The same words as a session draws that never had anything left over."""
+    """The words equal those of a session whose drafts are never cut."""
     owner = backend(architecture, "characters")
     kept = owner.start(request(temperature=4.0, seed=5))
     text = ""

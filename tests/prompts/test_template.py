@@ -1,4 +1,4 @@
-"""Conversations are rendered by each model's own template, repaired where it refuses them."""
+"""Each model's own template renders conversations, with repairs if it refuses them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def made(text: str | None, **options: object) -> ChatTemplate:
 
 
 def rendered(owner: ChatTemplate, *turns: Message) -> str:
-    """The prompt as text, control tokens and all."""
+    """Return the prompt as text, including control tokens."""
     return tiny.tokenizer("bytelevel").decode(owner.prompt(turns).ids)
 
 
@@ -103,7 +103,7 @@ def test_doubled_roles_are_merged_where_roles_must_alternate() -> None:
 
 
 def test_a_system_turn_that_is_welcome_stays_one() -> None:
-    """Doubled roles alone are mended before anything else is touched."""
+    """The first repair merges neighbouring messages of the same role."""
     text = rendered(made(WITH_SYSTEM), SYSTEM, ASK, AGAIN)
     assert text == "<s><<Be brief.>>[INST] How?\n\nWhy? [/INST]"
 
@@ -146,7 +146,7 @@ def test_several_results_become_one_user_turn_where_roles_alternate() -> None:
 
 
 def test_a_template_that_drops_content_on_purpose_is_not_repaired() -> None:
-    """As those that leave out earlier thoughts."""
+    """For example templates that leave out earlier reasoning."""
     shape = tiny.CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")
     text = rendered(made(shape), ASK, Message("assistant", "<think>hm</think>So."), AGAIN)
     assert text.count("<|im_start|>") == 4

@@ -61,7 +61,7 @@ def test_text_that_spells_a_control_token_is_ordinary_text(family: str, name: st
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize("shape", [tiny.CHATML, tiny.STRICT, None], ids=["ml", "strict", "plain"])
 def test_no_turn_can_write_a_control_token_into_the_prompt(family: str, shape: str | None) -> None:
-    """The template's own are all there, in order, and no other."""
+    """The prompt has exactly the control tokens of the template, in order."""
     owner = template(family, shape)
 
     def turns(mark: str) -> list[Message]:
@@ -106,7 +106,7 @@ def test_a_prompt_with_spelled_control_tokens_still_says_what_the_user_wrote(fam
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_what_other_models_wrote_never_becomes_a_control_token(family: str) -> None:
-    """Nor when the text comes in two segments, cut within the name."""
+    """Also not if the text comes in two segments that are cut inside the name."""
     model, tokenizer = tiny.pair("llama", family)
     engine = FusionEngine.from_models([(model, tokenizer)], progress=False)
     backend = engine.backends[0]
@@ -137,7 +137,7 @@ def test_end_tokens_that_are_not_marked_special_are_control_tokens_too(family: s
 
 
 def test_added_tokens_that_are_neither_special_nor_ends_stay_one_token() -> None:
-    """As the marks of tool calls are in some models."""
+    """The markers of tool calls are such tokens in some models."""
     tokenizer = tiny.tokenizer("bytelevel")
     tokenizer.add_tokens([AddedToken("<tool_call>", special=False)])
     mark = tokenizer.convert_tokens_to_ids("<tool_call>")
@@ -159,7 +159,7 @@ def test_an_end_that_is_an_ordinary_piece_stays_text(family: str) -> None:
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_an_end_that_is_also_the_unknown_token_is_a_control_token(family: str) -> None:
-    """GPT-2's end of text has both parts."""
+    """GPT-2's end-of-text token is both."""
     if family in ("unigram", "wordpiece"):
         tokenizer = tiny.tokenizer(family)
     else:
@@ -240,7 +240,7 @@ def test_hiding_control_tokens_changes_nothing_around_them(family: str, shape: s
 def test_control_tokens_swallow_white_space_as_their_tokenizer_says(
     family: str, left: bool, right: bool
 ) -> None:
-    """The same ids whether or not something else in the conversation had to be hidden."""
+    """The ids are the same whether or not other text in the conversation is hidden."""
     shape = "{% for m in messages %}<|x|> {{ m.content }}  <|x|>\n <|im_end|>{% endfor %}"
     tokenizer = tiny.tokenizer(family, shape)
     tokenizer.add_special_tokens(
@@ -263,7 +263,7 @@ def test_control_tokens_swallow_white_space_as_their_tokenizer_says(
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_users_tokenizer_is_left_as_it_was(family: str) -> None:
-    """Two engines share it; its padding, truncation and special tokens are the user's."""
+    """Two engines share it, and its padding, truncation and special tokens belong to the user."""
     tokenizer = tiny.tokenizer(family, None)
     backend = tokenizer.backend_tokenizer
     backend.enable_padding(length=9, pad_id=3, pad_token="<pad>")
@@ -319,7 +319,7 @@ segment = st.builds(
 
 
 def grown(family: str, lead: str, continuing: bool, segments: list[str]) -> None:
-    """Grow a response by ``segments``, and hold it to a full encoding after each."""
+    """Append ``segments`` to a response, and compare it with a full encoding after each."""
     owner = _CODECS[family]
     response = ResponseTokens(owner, lead, continuing=continuing)
     text = ""
@@ -385,7 +385,7 @@ def test_a_long_response_is_seldom_encoded_whole_again(
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize("continuing", [False, True])
 def test_drafted_ids_decode_to_the_text_that_encodes_to_them(family: str, continuing: bool) -> None:
-    """From the first segment on: what is decoded after the response is what the whole text adds."""
+    """The text decoded after the response equals what the whole text adds to it."""
     owner = codec(family)
     source = " ".join((tiny.CORPUS[0], tiny.CORPUS[1], tiny.CORPUS[5]))
     source = source.lower() if family == "wordpiece" else source
@@ -428,7 +428,7 @@ def test_a_character_in_several_tokens_decodes_once_it_is_whole() -> None:
 
 
 def test_a_tokenizer_that_puts_a_space_before_every_text_continues_without() -> None:
-    """As RoBERTa's and other byte-level tokenizers do."""
+    """RoBERTa's and other byte-level tokenizers do so."""
     data = json.loads(tiny.tokenizer("bytelevel").backend_tokenizer.to_str())
     tok = Tokenizer.from_str(json.dumps(data))
     tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

@@ -1,4 +1,4 @@
-"""Every generated answer is right: a solver that shares no code with the generators agrees."""
+"""Every generated answer is correct: an independent solver agrees with it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def solve_reckoning(question: str) -> int:
 
 
 def solve_composite(text: str, question: str) -> tuple[list[str], int]:
-    """The sentences to extract, in the order the question speaks of them, and the result."""
+    """Return the sentences to extract, in the order of the question, and the result."""
     facts = read_facts(text)
     words = re.findall(r"\w+", question)
     kinds = {"stock", "owns"}
@@ -135,7 +135,7 @@ def solve_composite(text: str, question: str) -> tuple[list[str], int]:
 
 
 def texts_of(sample: Sample) -> tuple[str, list[tuple[str, str]]]:
-    """All that was said by system and user, and each (user turn, answer)."""
+    """Return the text of all system and user messages, and each (user message, answer)."""
     turns = [(turn.role, as_said(turn.content)) for turn in sample.messages]
     said = "\n".join(content for role, content in turns if role != "assistant")
     pairs = pairwise(turns)

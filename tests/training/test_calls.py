@@ -1,4 +1,4 @@
-"""Every generated call is right: a solver that shares no code with the generators agrees."""
+"""Every generated call is correct: an independent solver agrees with it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def check_schema(tool: dict[str, Any], arguments: dict[str, Any]) -> None:
 
 
 def check_values(name: str, arguments: dict[str, Any], request: str) -> None:
-    """Each value stands in the request, for actions where its parameter says."""
+    """Assert that each value occurs in the request, for actions at the place of its parameter."""
     for parameter, value in arguments.items():
         around = r"\b{v}\b"
         if sort_of(name) == "action":

@@ -1,6 +1,6 @@
-"""Chat templates, tokenizers and the loop's bookkeeping: what a model is shown is what it will see.
+"""Chat templates, tokenizers and the training loop: training and generation have the same format.
 
-No training here: tokenizers are trained on a few hundred texts, models have random weights.
+No model is trained: tokenizers are trained on a few hundred texts, and weights are random.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is held out stays out of training, and the same seed draws the same data."""
+"""Training does not use held-out data, and the same seed draws the same data."""
 
 from __future__ import annotations
 
