@@ -40,16 +40,171 @@ __all__ = ["ChatSpecFuse"]
 
 
 class ChatSpecFuse(Ensemble):
-    """One chat model made of several: they write each answer together, segment by segment.
+    """LangChain chat model in which several language models write each answer together.
 
-    Weights are loaded at the first answer, and once per process: copies, bindings and
-    reconfigured models share them. Whatever is not set follows the engine's own defaults.
+    The models run in this process. They are loaded once, at the first answer. Copies, bindings and
+    reconfigured models share them. An option that is not set has the engine's default.
 
-    Every field from ``method`` to ``seed``, and ``max_tokens``, ``stop`` and ``timeout``, can also
-    be given to a single call; so can ``model`` (a name, several with commas between, or a list): a
-    subset of the models.
+    Setup:
+        No account or key is needed.
 
-    Errors are :class:`specfuse_core.FusionError`.
+        ```bash
+        pip install 'specfuse[langchain]'
+        ```
+
+    Key init args (models):
+        models:
+            The base models: hub ids, directories or ``ModelConfig``. By default they are the small
+            models of the package. These need no download, but they know only the small world of
+            the examples below.
+        engine:
+            A ``FusionEngine`` to use instead of ``models``, for example over loaded models.
+        drafters, verifiers:
+            Names of the base models that draft and that verify; all of them by default.
+        parallel:
+            Whether each base model runs in a thread of its own.
+
+    Key init args (completion):
+        temperature, top_p, top_k, min_p, repetition_penalty, seed:
+            How drafts are sampled. By default decoding is greedy. See ``SamplingParams``.
+        max_tokens:
+            Maximum number of tokens of an answer, in tokens of the first base model.
+        stop:
+            Strings that end an answer.
+        timeout:
+            Maximum number of seconds of an answer. The error is also a ``TimeoutError``.
+
+    Key init args (fusion):
+        method:
+            ``"specem"`` (default) or ``"specfuse"``. Every other option of ``FusionConfig`` is a
+            field too, for example ``segment_tokens``.
+        fusion_metadata:
+            What the response metadata say about the fusion: ``"summary"`` (default), ``"rounds"``
+            or ``"off"``.
+
+    All args for the completion, and all options of ``FusionConfig``, can also be given to a single
+    call.
+
+    Instantiate:
+        ```python
+        from langchain_specfuse import ChatSpecFuse
+
+        model = ChatSpecFuse(
+            # models=["org/first-model", "org/second-model"],
+            temperature=0,
+            max_tokens=200,
+        )
+        ```
+
+    Invoke:
+        ```python
+        notes = "The hall has 12 lamps. The attic has 7 lamps."
+        question = "How many lamps are in the hall and the attic in total?"
+        messages = [("system", notes), ("human", question)]
+        answer = model.invoke(messages)
+        print(answer.text)
+        ```
+
+        ```text
+        The hall has 12 lamps. The attic has 7 lamps. 12 + 7 = 19. The answer is 19.
+        ```
+
+    Stream:
+        There is one chunk per segment, as soon as the models have chosen it.
+
+        ```python
+        for chunk in model.stream(messages):
+            print(chunk.text, end="|")
+        ```
+
+        ```text
+        The hall has 12 lamps. The| attic has 7 lamps. 12 +| 7 = 19. The answer| is 19.||
+        ```
+
+    Async:
+        ```python
+        answer = await model.ainvoke(messages)
+        print(answer.text)
+        ```
+
+        ```text
+        The hall has 12 lamps. The attic has 7 lamps. 12 + 7 = 19. The answer is 19.
+        ```
+
+        ``astream``, ``abatch`` and ``astream_events`` work too. If the task is cancelled, the models
+        stop within a round.
+
+    Tool calling:
+        The arguments of a call always match the schema of the tool.
+
+        ```python
+        def order_lamps(quantity: int) -> str:
+            '''Order lamps.'''
+            return f"{quantity} lamps ordered"
+
+        with_tools = model.bind_tools([order_lamps])
+        for call in with_tools.invoke("Please order 12 lamps.").tool_calls:
+            print(call["name"], call["args"])
+        ```
+
+        ```text
+        order_lamps {'quantity': 12}
+        ```
+
+    Structured output:
+        ```python
+        from pydantic import BaseModel
+
+        class Person(BaseModel):
+            name: str
+            age: int
+            city: str
+
+        extract = model.with_structured_output(Person)
+        print(repr(extract.invoke("Anna is 31 years old. Anna lives in Oslo. Who is Anna?")))
+        ```
+
+        ```text
+        Person(name='Anna', age=31, city='Oslo')
+        ```
+
+    Token usage:
+        ```python
+        answer = model.invoke(messages)
+        print(answer.usage_metadata)
+        ```
+
+        ```text
+        {'input_tokens': 40, 'output_tokens': 33, 'total_tokens': 73}
+        ```
+
+    Response metadata:
+        ```python
+        print(answer.response_metadata["model_name"], answer.response_metadata["finish_reason"])
+        for name, used in answer.response_metadata["specfuse"]["models"].items():
+            print(name, used["segments"], used["drafted_tokens"], used["verified_tokens"])
+        ```
+
+        ```text
+        clerk,reader,reckoner stop
+        clerk 0 36 39
+        reader 3 35 35
+        reckoner 1 35 43
+        ```
+
+    Some of the models:
+        ```python
+        print(model.invoke("The hall has 12 lamps. How many lamps are in the hall?", model="reader").text)
+        print(model.as_single("reader").model_name)
+        ```
+
+        ```text
+        The hall has 12 lamps.
+        reader
+        ```
+
+    Errors:
+        Every error is a :class:`specfuse_core.FusionError`.
     """
 
     def as_single(self, name: str) -> ChatSpecFuse:

@@ -38,22 +38,137 @@ _dispatcher = get_dispatcher(__name__)
 
 
 class SpecFuseLLM(Endpoints):
-    """One LLM made of several: they write each answer together, segment by segment.
+    """LlamaIndex LLM in which several language models write each answer together.
 
-    Weights are loaded at the first answer, and once per process, for LangChain's side too; deep
-    copies share them. Whatever is not set follows the engine's own defaults.
+    The models run in this process. They are loaded once, at the first answer. Deep copies, and
+    LangChain's ``ChatSpecFuse``, share them. Without ``models``, the small models of the package are
+    used. These need no download, but they know only the small world of the examples below.
 
-    Every field from ``method`` to ``seed``, and ``max_tokens``, ``stop`` and ``timeout``, can also
-    be given to a single call; so can ``tools``, ``tool_choice``, ``parallel_tool_calls``,
-    ``response_format``, ``constraint`` and ``model`` (a name, several with commas between, or a
-    list): a subset of the models. Other arguments of a call are refused, but for those that
-    LlamaIndex itself passes on.
+    All options of ``FusionConfig`` and ``SamplingParams`` are fields, and so are ``max_tokens``,
+    ``stop`` and ``timeout``. They can also be given to a single call, as can ``tools``,
+    ``tool_choice``, ``parallel_tool_calls``, ``response_format``, ``constraint`` and ``model`` (the
+    names of the base models to use). An option that is not set has the engine's default. A call
+    refuses any other argument, except those that LlamaIndex itself passes on.
 
-    Messages go to the engine, and each base model renders them by its own chat template, so
-    ``messages_to_prompt`` is not used. As in all of LlamaIndex, ``system_prompt`` is for prompts
-    (query engines, ``predict``, structured answers), not for ``chat`` and ``complete``.
+    Each base model renders the messages with its own chat template, so ``messages_to_prompt`` is not
+    used. As in other LlamaIndex LLMs, ``system_prompt`` is used by query engines, ``predict`` and
+    structured answers, but not by ``chat`` and ``complete``.
 
-    Errors are :class:`specfuse_core.FusionError`.
+    Every error is a :class:`specfuse_core.FusionError`.
+
+    Examples:
+        `pip install 'specfuse[llamaindex]'`
+
+        ```python
+        from llama_index.llms.specfuse import SpecFuseLLM
+
+        llm = SpecFuseLLM(
+            # models=["org/first-model", "org/second-model"],
+            temperature=0,
+            max_tokens=200,
+        )
+        print(llm.complete("The attic has 7 lamps. How many lamps are in the attic?"))
+        ```
+
+        ```text
+        The attic has 7 lamps.
+        ```
+
+        Chat:
+
+        ```python
+        from llama_index.core.llms import ChatMessage
+
+        notes = "The hall has 12 lamps. The attic has 7 lamps."
+        question = "How many lamps are in the hall and the attic in total?"
+        messages = [
+            ChatMessage(role="system", content=notes),
+            ChatMessage(role="user", content=question),
+        ]
+        print(llm.chat(messages))
+        ```
+
+        ```text
+        assistant: The hall has 12 lamps. The attic has 7 lamps. 12 + 7 = 19. The answer is 19.
+        ```
+
+        Streaming, with one response per segment:
+
+        ```python
+        for response in llm.stream_chat(messages):
+            print(response.delta, end="|")
+        ```
+
+        ```text
+        The hall has 12 lamps. The| attic has 7 lamps. 12 +| 7 = 19. The answer| is 19.||
+        ```
+
+        Async:
+
+        ```python
+        print(await llm.achat(messages))
+        ```
+
+        ```text
+        assistant: The hall has 12 lamps. The attic has 7 lamps. 12 + 7 = 19. The answer is 19.
+        ```
+
+        Tools. The arguments of a call always match the schema of the tool:
+
+        ```python
+        from llama_index.core.tools import FunctionTool
+
+        def order_lamps(quantity: int) -> str:
+            '''Order lamps.'''
+            return f"{quantity} lamps ordered"
+
+        tool = FunctionTool.from_defaults(order_lamps)
+        response = llm.chat_with_tools([tool], user_msg="Please order 12 lamps.")
+        for call in llm.get_tool_calls_from_response(response):
+            print(call.tool_name, call.tool_kwargs)
+        ```
+
+        ```text
+        order_lamps {'quantity': 12}
+        ```
+
+        Structured answers:
+
+        ```python
+        from llama_index.core import PromptTemplate
+        from pydantic import BaseModel
+
+        class Person(BaseModel):
+            name: str
+            age: int
+            city: str
+
+        prompt = PromptTemplate("{notes} Who is Anna?")
+        notes = "Anna is 31 years old. Anna lives in Oslo."
+        print(repr(llm.structured_predict(Person, prompt, notes=notes)))
+        ```
+
+        ```text
+        Person(name='Anna', age=31, city='Oslo')
+        ```
+
+        Which model wrote what, in any application that uses the LLM:
+
+        ```python
+        from llama_index.llms.specfuse import capture
+
+        with capture() as trace:
+            llm.chat(messages)
+        for won in trace.rounds:
+            print(won.model, repr(won.text))
+        ```
+
+        ```text
+        reader 'The hall has 12 lamps. The'
+        reader ' attic has 7 lamps. 12 +'
+        reckoner ' 7 = 19. The answer'
+        reader ' is 19.'
+        ```
     """
 
     def as_single(self, name: str) -> SpecFuseLLM:
