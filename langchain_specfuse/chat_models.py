@@ -175,7 +175,7 @@ class ChatSpecFuse(Ensemble):
         ```
 
         ```text
-        {'input_tokens': 40, 'output_tokens': 33, 'total_tokens': 73}
+        {'input_tokens': 46, 'output_tokens': 33, 'total_tokens': 79}
         ```
 
     Response metadata:
