@@ -95,7 +95,7 @@ class Bench:
         }
         slow = FusionEngine(self.slow[:k], _CONFIG)
         options = {"max_new_tokens": answer, "seed": 0}
-        found = slow.generate(prompt, **options)
+        found = fused["onednn"].generate(prompt, **options)
         lengths = [backend.count_tokens(found.text) for backend in self.fast[:k]]
         generate: dict[str, list[float]] = {kernel: [] for kernel in _KERNELS}
         cached: dict[str, list[float]] = {kernel: [] for kernel in _KERNELS}
@@ -104,13 +104,10 @@ class Bench:
             for kernel in _KERNELS:
                 alone = partial(self._generate, kernel, k, prompt, lengths)
                 generate[kernel].append(_cpu(alone)[0])
-                cpu, _, result = _cpu(partial(fused[kernel].generate, prompt, **options))
-                if result.text != found.text:
-                    raise RuntimeError("the engines gave different texts")
-                cached[kernel].append(cpu)
+                cached[kernel].append(self._timed(fused[kernel], prompt, found.text, options))
             # The naive engine is slow and its time varies little, so repeat it less often.
             if i < max(1, repeats - 2):
-                reference.append(_cpu(partial(slow.generate, prompt, **options))[0])
+                reference.append(self._timed(slow, prompt, found.text, options))
         return {
             "models": k,
             "prefix": prefix,
@@ -128,6 +125,15 @@ class Bench:
                 "as_shipped": round(median(reference) / median(cached["onednn"]), 2),
             },
         }
+
+    def _timed(
+        self, engine: FusionEngine, prompt: str, text: str, options: dict[str, Any]
+    ) -> float:
+        """CPU seconds of an answer, which must be ``text``."""
+        cpu, _, answer = _cpu(partial(engine.generate, prompt, **options))
+        if answer.text != text:
+            raise RuntimeError("the engines gave different texts")
+        return cpu
 
     def threads(self, k: int, prefix: int, answer: int, repeats: int) -> dict[str, Any]:
         """Measure the speedup of one thread per model over the sequential engine."""
