@@ -60,7 +60,7 @@ class SpecFuseLLM(Endpoints):
         `pip install 'specfuse[llamaindex]'`
 
         ```python
-        from llama_index.llms.specfuse import SpecFuseLLM
+        from llamaindex_specfuse import SpecFuseLLM
 
         llm = SpecFuseLLM(
             # models=["org/first-model", "org/second-model"],
@@ -155,7 +155,7 @@ class SpecFuseLLM(Endpoints):
         Which model wrote what, in any application that uses the LLM:
 
         ```python
-        from llama_index.llms.specfuse import capture
+        from llamaindex_specfuse import capture
 
         with capture() as trace:
             llm.chat(messages)
