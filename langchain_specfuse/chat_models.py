@@ -131,8 +131,8 @@ class ChatSpecFuse(Ensemble):
         The hall has 12 lamps. The attic has 7 lamps. 12 + 7 = 19. The answer is 19.
         ```
 
-        ``astream``, ``abatch`` and ``astream_events`` work too. If the task is cancelled, the models
-        stop within a round.
+        ``astream``, ``abatch`` and ``astream_events`` work too. If the task is cancelled, the
+        models stop within a round.
 
     Tool calling:
         The arguments of a call always match the schema of the tool.
@@ -187,14 +187,15 @@ class ChatSpecFuse(Ensemble):
 
         ```text
         clerk,reader,reckoner stop
-        clerk 0 36 39
-        reader 3 35 35
-        reckoner 1 35 43
+        clerk 0 36 32
+        reader 3 35 29
+        reckoner 1 35 32
         ```
 
     Some of the models:
         ```python
-        print(model.invoke("The hall has 12 lamps. How many lamps are in the hall?", model="reader").text)
+        question = "The hall has 12 lamps. How many lamps are in the hall?"
+        print(model.invoke(question, model="reader").text)
         print(model.as_single("reader").model_name)
         ```
 

@@ -41,8 +41,8 @@ class SpecFuseLLM(Endpoints):
     """LlamaIndex LLM in which several language models write each answer together.
 
     The models run in this process. They are loaded once, at the first answer. Deep copies, and
-    LangChain's ``ChatSpecFuse``, share them. Without ``models``, the small models of the package are
-    used. These need no download, but they know only the small world of the examples below.
+    LangChain's ``ChatSpecFuse``, share them. Without ``models``, the small models of the package
+    are used. These need no download, but they know only the small world of the examples below.
 
     All options of ``FusionConfig`` and ``SamplingParams`` are fields, and so are ``max_tokens``,
     ``stop`` and ``timeout``. They can also be given to a single call, as can ``tools``,
@@ -50,9 +50,9 @@ class SpecFuseLLM(Endpoints):
     names of the base models to use). An option that is not set has the engine's default. A call
     refuses any other argument, except those that LlamaIndex itself passes on.
 
-    Each base model renders the messages with its own chat template, so ``messages_to_prompt`` is not
-    used. As in other LlamaIndex LLMs, ``system_prompt`` is used by query engines, ``predict`` and
-    structured answers, but not by ``chat`` and ``complete``.
+    Each base model renders the messages with its own chat template, so ``messages_to_prompt`` is
+    not used. As in other LlamaIndex LLMs, ``system_prompt`` is used by query engines, ``predict``
+    and structured answers, but not by ``chat`` and ``complete``.
 
     Every error is a :class:`specfuse_core.FusionError`.
 

@@ -22,8 +22,7 @@ def examples(thing: Any) -> Iterator[tuple[str, str]]:
     text = inspect.getdoc(thing) or ""
     # Sections indent their examples.
     flat = re.sub(r"^ {4}", "", text, flags=re.MULTILINE)
-    for code, output in _BLOCKS.findall(flat):
-        yield code, output
+    yield from _BLOCKS.findall(flat)
 
 
 @pytest.mark.parametrize("thing", [ChatSpecFuse, SpecFuseLLM], ids=lambda thing: thing.__name__)
