@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import _detect_agent
 from huggingface_hub.utils._http import default_client_factory
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
@@ -339,10 +339,12 @@ class Hub:
         self.down = sys.modules[client].ConnectError("[Errno -2] Name or service not known")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-        # As in a new process on a new machine, which has not asked for this day's telemetry yet.
-        monkeypatch.setattr(_detect_agent, "_registry", None)
-        registry = str(cache / "harnesses.json")
-        monkeypatch.setattr(huggingface_hub.constants, "AGENT_HARNESSES_PATH", registry)
+        if find_spec("huggingface_hub.utils._detect_agent"):
+            # As in a new process on a new machine, which has not asked for this day's telemetry
+            # yet. Older releases have none.
+            monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None)
+            registry = str(cache / "harnesses.json")
+            monkeypatch.setattr(huggingface_hub.constants, "AGENT_HARNESSES_PATH", registry)
         monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"slept {seconds} s"))
 
     def request(self, *, url: str, timeout: float | None = None, **options: object) -> None:
