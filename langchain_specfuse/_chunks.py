@@ -1,9 +1,9 @@
-"""The engine's segments -> LangChain's chunks, so that whatever merges them gets the same answer.
+"""Converts the engine's segments to LangChain chunks that merge to the same answer everywhere.
 
 Chunks are merged by rules that differ between ``invoke``, ``stream`` and the v3 events: strings are
-joined, integers added, floats that differ are an error, and of metadata the last may win. So the
-model's name is on the first chunk only, what an answer cost on the last only, and what belongs to a
-round is in a list in ``additional_kwargs``.
+joined, integers are added, different floats are an error, and the last value of a metadata key may
+win. So only the first chunk has the model's name, and only the last chunk has the usage. The data
+of a round are in a list in ``additional_kwargs``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Detail = Literal["off", "summary", "rounds"]
 
 #: Block 0 of an answer may be its reasoning and block 1 its text; calls must not merge with them.
 _FIRST_CALL = 2
-#: Makes arguments that were cut off unreadable: core would mend them to a call nobody made.
+#: Makes incomplete arguments unreadable. langchain-core would complete them to a valid call.
 _CUT_OFF = "cut off: "
 
 _FINISH: dict[FinishReason, str] = {
@@ -39,11 +39,11 @@ _FINISH: dict[FinishReason, str] = {
 
 
 class Chunks:
-    """One answer's way from segments to chunks.
+    """Converts the segments of one answer.
 
     Args:
-        model_name: what to call the ensemble.
-        detail: how much of the fusion to tell.
+        model_name: the name of the ensemble.
+        detail: how much fusion metadata the chunks have.
     """
 
     def __init__(self, model_name: str, detail: Detail) -> None:
@@ -51,11 +51,11 @@ class Chunks:
         self._detail = detail
         self._told = 0
         self._calls = 0
-        self._open: tuple[str, str] | None = None  # name and id of the call that is being written
+        self._open: tuple[str, str] | None = None  # name and id of the current call
         self._arguments = ""
 
     def feed(self, segment: Segment) -> list[ChatGenerationChunk]:
-        """The chunks of one segment, never text and a call in one."""
+        """Return the chunks of one segment. No chunk has both text and a call."""
         chunks = []
         extra = self._rounds(segment)
         if segment.channel == "text" and (segment.text or extra):

@@ -1,6 +1,6 @@
-"""What a fused chat model is made of: its fields, and what it tells of itself.
+"""The fields of ChatSpecFuse, its profile, and its parameters for tracing and caching.
 
-This module runs no request; nothing here imports torch before an engine is asked for.
+This module runs no request. It does not import torch before an engine is needed.
 """
 
 from __future__ import annotations
@@ -27,28 +27,29 @@ from specfuse_core.frameworks.registry import model_configs
 
 __all__ = ["Ensemble"]
 
-#: Tells engines apart that were not made from a configuration, for caches.
+#: Cache keys of engines that were not made from a configuration.
 _marks: WeakKeyDictionary[FusionEngine, str] = WeakKeyDictionary()
 
 
 class _Resolved(dict[str, Any]):
-    """A profile that nobody gave: it follows from the models."""
+    """A profile that was derived from the models instead of given by the user."""
 
 
 class Ensemble(EngineFields, BaseChatModel):
-    """The part of ``ChatSpecFuse`` that is there before any answer is."""
+    """The part of ``ChatSpecFuse`` that does not generate answers."""
 
     streaming: bool | None = None
-    """True streams within ``invoke``, False never streams; by default whoever watches decides."""
+    """True streams within ``invoke``, False never streams. By default, ``invoke`` streams if a
+    callback handler wants tokens."""
     fusion_metadata: Detail = "summary"
-    """What answers tell of their making: ``"summary"`` is ``response_metadata["specfuse"]``,
-    ``"rounds"`` adds ``additional_kwargs["specfuse_rounds"]``, ``"off"`` is neither."""
+    """The fusion metadata of an answer: ``"summary"`` sets ``response_metadata["specfuse"]``,
+    ``"rounds"`` also sets ``additional_kwargs["specfuse_rounds"]``, ``"off"`` sets neither."""
 
     @model_validator(mode="before")
     @classmethod
     def _fresh_profile(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("profile"), _Resolved):
-            # From the model that this one is a reconfigured copy of.
+            # It belongs to the model that this one is a reconfigured copy of.
             return {name: value for name, value in data.items() if name != "profile"}
         return data
 
@@ -95,7 +96,7 @@ class Ensemble(EngineFields, BaseChatModel):
         if self.engine is None:
             made = repr([config.model_dump() for config in model_configs(self.models)])
         else:
-            # Nothing else tells two engines apart whose models have the same names.
+            # Two engines may have models of the same names.
             made = _marks.setdefault(self.engine, uuid4().hex)
         params = {**self._identifying_params, "metadata": self.fusion_metadata, **kwargs}
         params["stop"] = stop if stop is not None else self.stop
@@ -120,7 +121,7 @@ class Ensemble(EngineFields, BaseChatModel):
         return cast(ModelProfile, profile)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """``text`` in tokens of the first base model."""
+        """Token ids of ``text`` in the first base model's tokenizer."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         return list(self._base().backends[0].token_ids(text))
@@ -128,6 +129,6 @@ class Ensemble(EngineFields, BaseChatModel):
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
-        """Length of the whole prompt, tools and all, in tokens of the first base model."""
+        """Return the length of the prompt with its tools, in tokens of the first base model."""
         forms = described(tools or ())
         return self._base().count_prompt_tokens(turns_of(messages), tools_of(forms))

@@ -1,7 +1,7 @@
-"""Rounds as live events for whoever watches a run: ``specfuse_round``.
+"""Sends each round as a custom event, ``specfuse_round``, while the answer is generated.
 
 They go to callback handlers and ``astream_events``, and to LangGraph's ``stream_mode="custom"``.
-Core's dispatchers refuse to work outside of a run; there nobody watches, and nothing is told.
+langchain-core's dispatchers raise outside of a run. Then no event is sent.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ EVENT = "specfuse_round"
 
 
 class Rounds:
-    """Tells each round of one answer once."""
+    """Sends one event for each round of one answer."""
 
     def __init__(self) -> None:
         self._told = 0
 
     def tell(self, segment: Segment) -> None:
-        """Dispatch the segment's round, unless it was told, or nobody watches."""
+        """Send the segment's round, unless it was sent before or there is no run."""
         record = self._new(segment)
         if record is not None:
             dispatch_custom_event(EVENT, record)
 
     async def atell(self, segment: Segment) -> None:
-        """:meth:`tell`, to asynchronous watchers too."""
+        """Like :meth:`tell`, also for asynchronous handlers."""
         record = self._new(segment)
         if record is not None:
             await adispatch_custom_event(EVENT, record)
@@ -54,7 +54,7 @@ class Rounds:
 
 
 def _graph_writer() -> Callable[[Any], None] | None:
-    """What writes to the custom stream of the LangGraph run that this is part of, if any."""
+    """Return the writer of the current LangGraph run's custom stream; None outside of a run."""
     langgraph = sys.modules.get("langgraph.config")
     if langgraph is None:
         return None

@@ -1,7 +1,7 @@
-"""LangChain messages -> the engine's turns.
+"""Converts LangChain messages to the engine's messages.
 
-This module knows both kinds of message and nothing of models. What cannot be said in text is
-refused, never dropped silently; earlier thinking is left out, as chat templates do.
+Content that is not text is refused and never dropped silently. Earlier reasoning is left out, as
+chat templates do. This module knows nothing of models.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from specfuse_core.request import Role
 __all__ = ["turns_of"]
 
 _ROLES = {"human": "user", "ai": "assistant", "developer": "system", "function": "tool"}
-#: Blocks whose text is part of what was said.
+#: Types of blocks whose text is part of the message.
 _TEXTS = ("text", "input_text", "output_text", "text-plain")
-#: Blocks that repeat what ``tool_calls`` has, or that no model reads again.
+#: Types of blocks that repeat ``tool_calls``, or that are not sent to a model again.
 _SILENT = (
     "thinking",
     "redacted_thinking",
@@ -41,10 +41,10 @@ _SILENT = (
 
 
 def turns_of(messages: Sequence[BaseMessage]) -> tuple[Message, ...]:
-    """The conversation as the engine takes it.
+    """Convert a conversation.
 
     Raises:
-        InvalidMessageError: for images and other media, and for messages that are no turn.
+        InvalidMessageError: if a message has images or other media, or an unknown type.
     """
     return tuple(turn for message in messages for turn in _turns(message))
 
@@ -63,7 +63,7 @@ def _turns(message: BaseMessage) -> list[Message]:
     if isinstance(message, SystemMessage):
         return [Message("system", _text(message), name=name)]
     if isinstance(message, HumanMessage):
-        # Anthropic's form: results of tools stand in a user's turn.
+        # In Anthropic's form, tool results are in a user message.
         results = [_result(block) for block in _blocks(message, "tool_result")]
         said = _text(message)
         return [*results, Message("user", said, name=name)] if said or not results else results
@@ -95,7 +95,7 @@ def _text(message: BaseMessage) -> str:
 
 
 def _said(content: Any, where: str) -> str:
-    """The text of a message's content: a string, or a list of blocks."""
+    """Return the text of a message's content, which is a string or a list of blocks."""
     if isinstance(content, str):
         return content
     parts = [_part(block, where) for block in content]
@@ -127,7 +127,7 @@ def _result(block: Mapping[str, Any]) -> Message:
 
 def _calls(message: AIMessage) -> tuple[ToolCall, ...]:
     calls = [ToolCall(call["name"], call["args"], call["id"] or "") for call in message.tool_calls]
-    # A call that was cut off stays in the history, without what cannot be read of it.
+    # An incomplete call stays in the history, without its unreadable arguments.
     calls += [
         ToolCall(call["name"], {}, call["id"] or "")
         for call in message.invalid_tool_calls

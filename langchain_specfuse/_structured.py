@@ -1,7 +1,7 @@
-"""An answer's text or call -> the object that was asked for, or an error, and nothing in between.
+"""Parses the text or the call of an answer to the requested object.
 
-LangChain's own parsers mend JSON that was cut off; these refuse it once the answer is complete.
-While it is streamed, what there is so far is delivered as theirs do.
+LangChain's own parsers complete truncated JSON. These parsers raise an error instead at the
+end of the answer. While it is streamed, they yield partial objects as LangChain's parsers do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from specfuse_core.errors import InvalidConstraintError
 
 __all__ = ["CALLED", "JSON", "Method", "is_pydantic", "parser_of", "schema_of"]
 
-#: What classes of either version raise.
+#: The validation errors of both versions of pydantic.
 ValidationErrors = (ValidationError, ValidationErrorV1)
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -37,15 +37,15 @@ JSON: Literal["json_schema"] = "json_schema"
 
 
 def is_pydantic(schema: Any) -> bool:
-    """Whether ``schema`` is a pydantic class, of version 1 or 2."""
+    """Whether ``schema`` is a pydantic class of version 1 or 2."""
     return isinstance(schema, type) and is_basemodel_subclass(schema)
 
 
 def schema_of(schema: Any) -> dict[str, Any]:
-    """The JSON schema of a pydantic class, a ``TypedDict`` class, a function or a mapping.
+    """Return the JSON schema of a pydantic class, a ``TypedDict`` class, a function or a mapping.
 
     Raises:
-        InvalidConstraintError: for what has none.
+        InvalidConstraintError: if ``schema`` has no JSON schema.
     """
     if is_pydantic(schema):
         made = schema.model_json_schema() if hasattr(schema, "model_json_schema") else None
@@ -62,12 +62,12 @@ def schema_of(schema: Any) -> dict[str, Any]:
 
 
 def parser_of(schema: Any, method: Method, key: str) -> BaseCumulativeTransformOutputParser[Any]:
-    """What reads an answer made by ``method``.
+    """Return the parser for answers of a method.
 
     Args:
-        schema: what was asked for; None for any JSON object.
-        method: :data:`CALLED` for a call, else JSON text.
-        key: name of the tool that was called.
+        schema: the requested schema; None for any JSON object.
+        method: :data:`CALLED` to parse a call; any other method parses JSON text.
+        key: name of the called tool.
     """
     if method == CALLED:
         if is_pydantic(schema):
@@ -77,7 +77,7 @@ def parser_of(schema: Any, method: Method, key: str) -> BaseCumulativeTransformO
 
 
 class _Strict(BaseCumulativeTransformOutputParser[Any]):
-    """Refuses an answer that is complete and no whole object."""
+    """Raises an error if a complete answer is not a valid object."""
 
     def _check(self, message: AIMessage | None, text: str) -> None:
         raise NotImplementedError
@@ -95,7 +95,7 @@ class _Strict(BaseCumulativeTransformOutputParser[Any]):
 
 
 class _Json(_Strict):
-    """Reads JSON text, into a pydantic object if ``target`` is its class."""
+    """Parses JSON text, to a pydantic object if ``target`` is a class."""
 
     target: Any = None
 
@@ -150,7 +150,7 @@ class _PydanticCall(_StrictCall, PydanticToolsParser):
 
 
 class _Seen:
-    """Keeps what passes by."""
+    """Passes its input on and remembers it."""
 
     def __init__(self) -> None:
         self._message: AIMessage | None = None

@@ -1,7 +1,7 @@
-"""What LangChain binds to a model -> the engine's tools.
+"""Converts the tools that LangChain binds to a model to the engine's tools.
 
-This module knows the forms that agents use; those of providers are in ``providers`` of the core. It
-knows nothing of messages.
+The forms of providers are in ``specfuse_core.frameworks.providers``. This module knows nothing of
+messages.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["choice_of", "closed", "constraint_of", "described", "tools_of"]
 
 
 def described(tools: Sequence[Any], *, strict: bool | None = None) -> list[dict[str, Any]]:
-    """Tools in OpenAI's form.
+    """Convert tools to OpenAI's form.
 
     Args:
         tools: functions, pydantic classes, ``TypedDict`` classes, ``BaseTool``\\ s, the engine's
             own ``Tool``\\ s, or schemas.
-        strict: True closes their schemas and makes all arguments required, as OpenAI does.
+        strict: True forbids additional arguments and makes all arguments required, as OpenAI does.
 
     Raises:
-        InvalidToolError: for what describes no tool.
+        InvalidToolError: if an object does not describe a tool.
     """
     return [_described(tool, strict) for tool in tools]
 
@@ -50,7 +50,7 @@ def _described(tool: Any, strict: bool | None) -> dict[str, Any]:
 
 
 def tools_of(forms: Sequence[Any]) -> tuple[Tool, ...]:
-    """The engine's tools, from OpenAI's form or anything that :func:`described` takes."""
+    """Convert anything that :func:`described` takes to the engine's tools."""
     return tuple(
         Tool.of(form if isinstance(form, Tool | Mapping) else _described(form, None))
         for form in forms

@@ -1,8 +1,7 @@
 """ChatSpecFuse: the fused ensemble as a LangChain chat model.
 
-This module joins LangChain's calls to one stream of the engine. How messages, tools, chunks and
-structured answers are converted stands in the modules beside it, what the model is made of in
-``_ensemble``.
+This module connects LangChain's methods to the stream of the engine. The other modules of this
+package convert messages, tools, chunks and structured answers.
 """
 
 from __future__ import annotations
@@ -209,20 +208,20 @@ class ChatSpecFuse(Ensemble):
     """
 
     def as_single(self, name: str) -> ChatSpecFuse:
-        """The same chat model with one base model of the ensemble alone.
+        """Return the same chat model with only one base model of the ensemble.
 
         Raises:
-            UnknownModelError: for a name that none has.
+            UnknownModelError: if no base model has that name.
         """
         fields = self._alone(name)
-        fields.pop("profile", None)  # that of all of them
+        fields.pop("profile", None)  # It is the profile of all base models.
         return type(self)(**fields)
 
     def _asked(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, call: builtins.dict[str, Any]
     ) -> tuple[FusionEngine, builtins.dict[str, Any], Deadline, Chunks]:
-        """What one call needs: the engine, its request, its time, and the form of its answer."""
-        # What core passes through to the model for its own use is ignored.
+        """Return the engine, the request, the deadline and the chunks of one call."""
+        # langchain-core passes these arguments on for its own use.
         check_call(type(self).__name__, call, ignored=("stream", "strict"))
         values = self._values(call)
         engine = self._fusion(call)
@@ -297,22 +296,22 @@ class ChatSpecFuse(Ensemble):
         response_format: Any = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """This model, with tools that it may call.
+        """Return this model with tools that it may call.
 
         Args:
             tools: functions, pydantic or ``TypedDict`` classes, ``BaseTool``s or schemas.
             tool_choice: ``"auto"``, ``"any"`` or ``"required"`` or True (a call), ``"none"``, a
                 tool's name, or OpenAI's or Anthropic's mapping.
-            strict: True makes all arguments required, as OpenAI does; calls obey their schema
-                anyway.
+            strict: True makes all arguments required, as OpenAI does. Calls match their schema in
+                any case.
             parallel_tool_calls: False allows one call per answer.
-            response_format: what an answer that calls nothing must look like: OpenAI's mapping, or
-                a schema or class.
+            response_format: the format of an answer without calls: OpenAI's mapping, a schema or a
+                class.
             kwargs: any other argument of a call.
 
         Raises:
-            InvalidToolError: for what describes no tool.
-            UnknownToolError: if ``tool_choice`` names none of them.
+            InvalidToolError: if an object does not describe a tool.
+            UnknownToolError: if ``tool_choice`` names an unknown tool.
         """
         bound: builtins.dict[str, Any] = dict(kwargs)
         forms = described(tools, strict=strict)
@@ -336,22 +335,22 @@ class ChatSpecFuse(Ensemble):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, builtins.dict[str, Any] | BaseModel]:
-        """This model, with answers that are objects of ``schema``.
+        """Return this model with answers that are objects of ``schema``.
 
-        The models can write nothing else. An answer that was cut off before it was a whole object
-        is a parsing error; it is never mended.
+        The models can write nothing else. A truncated answer is a parsing error; it is never
+        completed.
 
         Args:
             schema: a pydantic class, a ``TypedDict`` class, or a JSON schema.
             method: ``"json_schema"`` and ``"json_mode"`` constrain the text; ``"function_calling"``
-                forces the call of a tool, whose descriptions the models see.
-            include_raw: give ``{"raw": ..., "parsed": ..., "parsing_error": ...}``.
+                forces a tool call, and the models see the tool's descriptions.
+            include_raw: return ``{"raw": ..., "parsed": ..., "parsing_error": ...}``.
             strict: as for :meth:`bind_tools`.
             kwargs: any other argument of a call.
 
         Raises:
-            InvalidOptionError: for an unknown method, or without a schema where one is needed.
-            InvalidConstraintError: for what has no schema.
+            InvalidOptionError: if the method is unknown, or needs a schema and there is none.
+            InvalidConstraintError: if ``schema`` has no JSON schema.
         """
         if method not in (CALLED, JSON, "json_mode"):
             raise InvalidOptionError(
@@ -388,7 +387,7 @@ class ChatSpecFuse(Ensemble):
 
 
 def _response_format(form: Any) -> builtins.dict[str, Any]:
-    """OpenAI's mapping of what is one already, or of a class or a schema."""
+    """Convert a class or a schema to OpenAI's mapping, and return such a mapping unchanged."""
     if isinstance(form, dict) and form.get("type") in ("json_schema", "json_object", "text"):
         return form
     schema = schema_of(form)

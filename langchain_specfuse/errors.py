@@ -1,6 +1,6 @@
-"""Errors of the engine that others have a name for too, under both names.
+"""Errors of the engine that are also errors of LangChain or Python.
 
-Middleware, retries and fallbacks know LangChain's and Python's names; ours stay true.
+Middleware, retries and fallbacks catch them by LangChain's and Python's classes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ __all__ = ["ChatTimeoutError", "PromptOverflowError", "both_names"]
 
 
 class PromptOverflowError(PromptTooLongError, ContextOverflowError):
-    """The prompt does not fit; middleware that summarizes catches it by LangChain's name."""
+    """The prompt does not fit. Summarization middleware catches LangChain's class of this error."""
 
 
 class ChatTimeoutError(AnswerTimeoutError, TimeoutError):
-    """The answer took longer than ``timeout``; also a ``TimeoutError``, for retries."""
+    """The answer took longer than ``timeout``. It is also a ``TimeoutError``."""
 
 
 def both_names() -> AbstractContextManager[None]:
-    """Raise what the engine raises, under both names where there are two."""
+    """Raise errors of the engine as the classes of this module where there is one."""
     return renamed({PromptTooLongError: PromptOverflowError, AnswerTimeoutError: ChatTimeoutError})

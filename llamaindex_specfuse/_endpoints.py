@@ -1,7 +1,7 @@
-"""The eight endpoints of a fused LLM, on the engine's one stream.
+"""The eight endpoints of SpecFuseLLM, which all use the engine's stream.
 
-This module knows nothing of tools' and pydantic classes' forms; how messages and responses are
-converted stands in the modules beside it.
+Other modules of this package convert messages and responses. This module knows nothing of tools and
+pydantic classes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from specfuse_core.frameworks.arguments import check_call, request_options
 
 __all__ = ["Endpoints"]
 
-#: What core passes through to the model for its own use, or for other integrations'.
+#: Arguments that llama-index-core passes on for its own use or for other integrations.
 _CORE = frozenset(
     {
         "allow_parallel_tool_calls",
@@ -56,7 +56,7 @@ _CORE = frozenset(
         "verbose",
     }
 )
-#: What ReAct's prompt leaves to the application.
+#: The text in a ReAct answer that the application writes.
 _OBSERVATION = "\nObservation:"
 
 
@@ -74,7 +74,7 @@ def _completion_endpoint(method: Method) -> Method:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One answer that has been asked for; no model has run yet."""
+    """One requested answer. No model has run yet."""
 
     segments: Generator[Segment, None, None]
     deadline: Deadline
@@ -118,7 +118,7 @@ class Endpoints(Ensemble):
     """The part of ``SpecFuseLLM`` that answers conversations and prompts."""
 
     def _begin(self, turns: Sequence[Message], call: Mapping[str, Any], watch: RunWatch) -> _Run:
-        """Open the engine's stream: all that can be wrong with a request is raised here."""
+        """Open the engine's stream. A bad request raises its error here."""
         with surfacing():
             check_call(type(self).__name__, call, ignored=_CORE)
             values = self._values(call)
@@ -139,7 +139,7 @@ class Endpoints(Ensemble):
         return await asyncio.to_thread(self._begin, turns, call, watch)
 
     def _prompt(self, prompt: str, formatted: bool) -> tuple[Message, ...]:
-        """A prompt as the turn of a user: each base model has a template of its own."""
+        """Convert a prompt to a user message; each base model renders it with its template."""
         if not formatted and self.completion_to_prompt is not None:
             prompt = self.completion_to_prompt(prompt)
         return (Message("user", prompt),)
@@ -151,28 +151,28 @@ class Endpoints(Ensemble):
 
     @_chat_endpoint
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Answer a conversation, a response for each segment as soon as it has won.
+        """Answer a conversation, with a response for each segment as soon as it has won.
 
-        A bad request is an error here, not at the first response. An abandoned stream runs no
-        further model.
+        A bad request raises its error here and not at the first response. The models stop when the
+        stream is closed.
         """
         return self._begin(turns_of(messages), kwargs, RunWatch()).stream()
 
     @_chat_endpoint
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """:meth:`chat` without blocking the event loop; cancelling it stops within a round."""
+        """Like :meth:`chat`, without blocking the event loop. Cancelling stops within a round."""
         return await (await self._abegin(turns_of(messages), kwargs, RunWatch())).adrained()
 
     @_chat_endpoint
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
-        """:meth:`stream_chat` without blocking the event loop: one thread job per round."""
+        """Like :meth:`stream_chat`, without blocking the event loop: a thread job per round."""
         return (await self._abegin(turns_of(messages), kwargs, RunWatch())).astream()
 
     @_completion_endpoint
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt: the one turn of a user."""
+        """Answer a prompt, which becomes one user message."""
         run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
         return as_completion(run.drained())
 
@@ -180,7 +180,7 @@ class Endpoints(Ensemble):
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
-        """:meth:`complete`, streamed as :meth:`stream_chat`."""
+        """Like :meth:`complete`, streamed as :meth:`stream_chat`."""
         run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
         return (as_completion(response) for response in run.stream())
 
@@ -188,7 +188,7 @@ class Endpoints(Ensemble):
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
-        """:meth:`complete` without blocking the event loop."""
+        """Like :meth:`complete`, without blocking the event loop."""
         run = await self._abegin(self._prompt(prompt, formatted), kwargs, RunWatch())
         return as_completion(await run.adrained())
 
@@ -196,7 +196,7 @@ class Endpoints(Ensemble):
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
-        """:meth:`stream_complete` without blocking the event loop."""
+        """Like :meth:`stream_complete`, without blocking the event loop."""
         run = await self._abegin(self._prompt(prompt, formatted), kwargs, RunWatch())
 
         async def completions() -> CompletionResponseAsyncGen:

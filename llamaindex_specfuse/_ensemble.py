@@ -1,6 +1,6 @@
-"""What a fused LLM is made of: its fields, and what it tells of itself.
+"""The fields of SpecFuseLLM, its metadata, and its serialization.
 
-This module runs no request; nothing here imports torch before an engine is asked for.
+This module runs no request. It does not import torch before an engine is needed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from specfuse_core.frameworks.fields import EngineFields
 __all__ = ["Ensemble"]
 
 _LIMIT: Any = Request.__dataclass_fields__["max_new_tokens"].default
-#: Tokens that chat templates put around messages, at most: PromptHelper does not count them.
+#: Maximum number of tokens that chat templates add, which PromptHelper does not count.
 _AROUND = 64
 
 
 class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
-    """The part of ``SpecFuseLLM`` that is there before any answer is."""
+    """The part of ``SpecFuseLLM`` that does not generate answers."""
 
     is_function_calling_model: bool = True
     """False makes LlamaIndex choose ReAct agents and text programs; the latter stay constrained in
@@ -34,14 +34,14 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
 
     @classmethod
     def class_name(cls) -> str:
-        """What serialized forms call this class."""
+        """The name of the class in serialized forms."""
         return "SpecFuseLLM"
 
     @property
     def metadata(self) -> LLMMetadata:
-        """The smallest context window, and the room to leave for an answer and templates.
+        """The smallest context window, and the tokens to reserve for answer and templates.
 
-        Nothing is loaded for it, unless a model's files do not tell its window.
+        It loads a model only if the model's files do not declare the context window.
         """
         windows = [window for window in self._windows() if window is not None]
         known = len(windows) == len(self._windows())
@@ -57,7 +57,7 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
         )
 
     def to_payload(self) -> dict[str, Any]:
-        """What events tell of the model; nothing is loaded for it."""
+        """The model's fields for events. It loads nothing."""
         return {
             "class_name": self.class_name(),
             "model_name": self.model_name,
@@ -70,15 +70,15 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
 
     @property
     def tokenizer(self) -> ConservativeTokenizer:
-        """For ``Settings.tokenizer``: prompts that it measures fit every base model."""
+        """A tokenizer for ``Settings.tokenizer``, never too low for any base model."""
         return ConservativeTokenizer(self._base)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """A copy that shares what is loaded."""
+        """Copy the fields and share the loaded models."""
         return self.model_copy()
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Refused: LlamaIndex would drop what cannot be pickled from the model that is in use.
+        """Refuse pickling, since LlamaIndex would remove unpicklable fields from the model in use.
 
         Raises:
             NotPicklableError: always.
@@ -90,10 +90,10 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
 
     @model_serializer(mode="wrap")
     def custom_model_dump(self, handler: Any, info: Any) -> dict[str, Any]:
-        """The fields; what is made from them is found again by its ``class_name``."""
+        """Serialize the fields, with the ``class_name``."""
         data: dict[str, Any] = handler(self)
         if self.engine is not None:
-            # Nothing else tells two engines apart, for caches of what they answered.
+            # Caches of answers need a key for each engine.
             data["models"] = list(self.engine.models)
         elif self.models is not None:
             data["models"] = [

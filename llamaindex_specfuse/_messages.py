@@ -1,7 +1,7 @@
-"""LlamaIndex's messages -> the engine's turns.
+"""Converts LlamaIndex messages to the engine's messages.
 
-This module knows both kinds of message and nothing of models. What cannot be said in text is
-refused, never dropped silently; earlier thinking is left out, as chat templates do.
+Content that is not text is refused and never dropped silently. Earlier thinking is left out, as
+chat templates do. This module knows nothing of models.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _ROLES: dict[MessageRole, Role] = {
     MessageRole.TOOL: "tool",
     MessageRole.FUNCTION: "tool",
 }
-#: What a ReAct prompt teaches, whatever its wording.
+#: Labels that every ReAct prompt has.
 _REACT = ("Thought:", "Action:", "Action Input:", "Observation:")
 
 
 def turns_of(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
-    """The conversation as the engine takes it.
+    """Convert a conversation.
 
     Raises:
-        InvalidMessageError: for images and other media, and for what is no message.
+        InvalidMessageError: if there are images or other media, or objects that are not messages.
     """
     if isinstance(messages, str | ChatMessage) or not all(
         isinstance(message, ChatMessage) for message in messages
@@ -57,9 +57,9 @@ def turns_of(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
 
 
 def is_react(turns: Sequence[Message]) -> bool:
-    """Whether the system text teaches ReAct's way to call tools.
+    """Whether the system message is a ReAct prompt.
 
-    Its observations are the application's to write, and LlamaIndex gives no stop string for them.
+    The application writes the observations of ReAct, and LlamaIndex gives no stop string for them.
     """
     taught = "\n".join(turn.content for turn in turns if turn.role == "system")
     return all(mark in taught for mark in _REACT)
@@ -94,7 +94,7 @@ def _texts(blocks: Sequence[Any], where: str) -> Iterator[str]:
 
 
 def calls_of(message: ChatMessage) -> list[ToolCall]:
-    """The calls that a message makes: in blocks, or where older integrations put them."""
+    """Return the calls of a message, from its blocks or from ``additional_kwargs``."""
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     if blocks:
         return [
@@ -106,7 +106,7 @@ def calls_of(message: ChatMessage) -> list[ToolCall]:
 
 
 def _kept(call: Any) -> ToolCall | None:
-    """A call in OpenAI's form, as a mapping or as an object of its client."""
+    """Convert a call in OpenAI's form, which is a mapping or an object of OpenAI's client."""
     function = _get(call, "function") or call
     name = _get(function, "name")
     if not isinstance(name, str):
@@ -119,7 +119,7 @@ def _get(thing: Any, name: str) -> Any:
 
 
 def arguments_of(arguments: Any) -> dict[str, Any]:
-    """Arguments as a mapping; nothing of what cannot be read."""
+    """Parse arguments to a mapping, which is empty if they are unreadable."""
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)

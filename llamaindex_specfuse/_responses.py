@@ -1,8 +1,8 @@
-"""The engine's segments -> LlamaIndex's responses.
+"""Converts the engine's segments to LlamaIndex responses.
 
-A response holds all that was said so far and, as its delta, what is new. What the fusion did is in
-``raw``, which nothing prints into a later prompt. The last response of a stream adds no text: it
-has the whole account, and the usage.
+A response has the text so far, and the new text as its delta. The fusion metadata are in ``raw``,
+which never becomes part of a later prompt. The last response of a stream adds no text. It has the
+summary and the usage.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ["Answer", "as_completion", "finish_reason", "whole"]
 
 
 class Answer:
-    """One answer, as it grows.
+    """Collects the segments of one answer.
 
     Args:
-        request_id: what its events and responses are joined by.
+        request_id: the id that its events and responses share.
         model_name: names of the base models.
     """
 
@@ -44,7 +44,7 @@ class Answer:
         self._segments: list[dict[str, Any]] = []
 
     def feed(self, segment: Segment) -> list[ChatResponse]:
-        """The responses of one segment; none for a round of which nothing can be shown yet."""
+        """Return the responses of one segment; none if the segment has no text to show yet."""
         return list(self._responses(segment))
 
     def _responses(self, segment: Segment) -> Iterator[ChatResponse]:
@@ -113,18 +113,18 @@ def _openai(call: ToolCall) -> dict[str, Any]:
 
 
 def whole(response: ChatResponse) -> ChatResponse:
-    """The last response of a stream as that of a blocking call."""
+    """Convert the last response of a stream to that of a blocking call."""
     return response.model_copy(update={"delta": None})
 
 
 def finish_reason(response: ChatResponse) -> str | None:
-    """Why the answer ended; None if it has not, or is another model's."""
+    """Return why the answer ended; None if it has not ended, or if another model wrote it."""
     told = response.raw.get("specfuse") if isinstance(response.raw, dict) else None
     return told.get("finish_reason") if told else None
 
 
 def as_completion(response: ChatResponse) -> CompletionResponse:
-    """A response to a prompt instead of messages; calls and thinking are not part of its text."""
+    """Convert a chat response to a completion response, without calls and thinking."""
     return CompletionResponse(
         text=response.message.content or "",
         delta=response.delta,

@@ -1,7 +1,6 @@
-"""A pydantic class -> what the models may write, and what they wrote -> its objects.
+"""Constrains answers to a pydantic class, and parses them to its objects.
 
-The models can write nothing but such an object, so its text is never searched for one, and one that
-was cut off is an error, never mended.
+A constrained answer is exactly one object. A truncated object is an error and is never completed.
 """
 
 from __future__ import annotations
@@ -25,16 +24,15 @@ __all__ = ["Form"]
 
 
 class Form(Generic[Model]):
-    """The form of the answers that are objects of one class.
+    """The constraint and the parser for objects of one class.
 
     Args:
         output_cls: the class.
-        mode: ``FUNCTION`` forces the call of a tool, which the models are shown with all its
-            descriptions; any other mode constrains the text, of which they see what the prompt
-            says.
+        mode: ``FUNCTION`` forces a tool call, and the models see the tool's descriptions. Any
+            other mode constrains the text, and the models see only the prompt.
 
     Raises:
-        InvalidConstraintError: for what is no pydantic class, or has no schema.
+        InvalidConstraintError: if it is not a pydantic class, or has no JSON schema.
     """
 
     def __init__(self, output_cls: type[Model], mode: PydanticProgramMode) -> None:
@@ -53,7 +51,7 @@ class Form(Generic[Model]):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a call is told, as plain values: they go into events."""
+        """The arguments of a call, as plain values, since they are part of events."""
         name = self._class.__name__
         if self._called:
             description = str(self._schema.get("description") or "")
@@ -67,10 +65,10 @@ class Form(Generic[Model]):
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def object(self, response: ChatResponse) -> Model:
-        """The object that a complete answer is.
+        """Parse a complete answer.
 
         Raises:
-            StructuredAnswerError: if it is none: it was cut off, or the class refuses it.
+            StructuredAnswerError: if the answer was truncated, or the class refuses it.
         """
         text = self._text(response)
         try:
@@ -84,9 +82,9 @@ class Form(Generic[Model]):
             ) from error
 
     def partial(self, response: ChatResponse) -> Model | FlexibleModel | None:
-        """What is there of the object so far; None if that is no more than before.
+        """Parse the object so far; None if it has not changed.
 
-        Where it is none of the class yet, it is one of a class with all fields optional.
+        If it is not a valid object of the class yet, all fields are optional in its class.
         """
         try:
             found = from_json(self._text(response), allow_partial="trailing-strings")

@@ -1,6 +1,6 @@
-"""LlamaIndex's tools -> the engine's, and calls -> what agents select tools by.
+"""Converts LlamaIndex tools to the engine's tools, and calls to tool selections.
 
-This module knows nothing of messages' text.
+This module knows nothing of the text of messages.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["described", "selections", "tools_of"]
 
 
 def described(tools: Sequence[Any]) -> list[dict[str, Any]]:
-    """Tools in OpenAI's form, as plain values: they go into events.
+    """Convert tools to OpenAI's form, as plain values, since they are part of events.
 
     Args:
         tools: LlamaIndex's tools, the engine's own ``Tool``\\ s, or mappings in OpenAI's form.
 
     Raises:
-        InvalidToolError: for what describes no tool.
+        InvalidToolError: if an object does not describe a tool.
     """
     return [_tool(tool).as_dict() for tool in tools]
 
 
 def tools_of(forms: Sequence[Any]) -> tuple[Tool, ...]:
-    """The engine's tools, from anything that :func:`described` takes."""
+    """Convert anything that :func:`described` takes to the engine's tools."""
     return tuple(_tool(form) for form in forms)
 
 
@@ -49,7 +49,7 @@ def _tool(tool: Any) -> Tool:
 
 
 def selections(message: ChatMessage) -> list[ToolSelection]:
-    """The calls of a message, each with an id of its own."""
+    """Return the calls of a message as tool selections, each with its own id."""
     return [
         ToolSelection(
             tool_id=call.id or f"call_{uuid4().hex[:24]}",

@@ -1,7 +1,6 @@
 """SpecFuseLLM: the fused ensemble as a LlamaIndex LLM.
 
-This module has tools and structured answers join the endpoints, which are in ``_endpoints``; what
-the LLM is made of stands in ``_ensemble``.
+This module adds tools and structured answers to the endpoints of ``_endpoints``.
 """
 
 from __future__ import annotations
@@ -172,10 +171,10 @@ class SpecFuseLLM(Endpoints):
     """
 
     def as_single(self, name: str) -> SpecFuseLLM:
-        """The same LLM with one base model of the ensemble alone.
+        """Return the same LLM with only one base model of the ensemble.
 
         Raises:
-            UnknownModelError: for a name that none has.
+            UnknownModelError: if no base model has that name.
         """
         return type(self)(**self._alone(name))
 
@@ -191,15 +190,17 @@ class SpecFuseLLM(Endpoints):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Arguments of ``chat`` for a conversation with tools; the caller's history stays as it is.
+        """Return the arguments of ``chat`` for a conversation with tools.
+
+        It does not change ``chat_history``.
 
         Raises:
-            InvalidToolError: for what describes no tool.
+            InvalidToolError: if an object does not describe a tool.
         """
         if isinstance(user_msg, str):
             user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
         messages = [*(chat_history or []), *([user_msg] if user_msg else [])]
-        # The core's programs want an object and nothing else, and where they stream them they say
+        # llama-index-core's programs want an object and nothing else. When they stream, they pass
         # tool_choice=None and leave out tool_required (function_program.py).
         forced = tool_required or kwargs.get("tool_choice", "auto") is None
         choice = kwargs.pop("tool_choice", None)
@@ -218,10 +219,10 @@ class SpecFuseLLM(Endpoints):
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """The calls of a response; only whole ones are ever in it.
+        """Return the calls of a response. A response has complete calls only.
 
         Raises:
-            ToolCallError: if there is none, unless that is allowed.
+            ToolCallError: if there is no call and ``error_on_no_tool_call`` is True.
         """
         calls = selections(response.message)
         if not calls and error_on_no_tool_call:
@@ -241,7 +242,7 @@ class SpecFuseLLM(Endpoints):
         error_on_no_tool_call: bool,
         options: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Arguments of ``chat`` for the two below."""
+        """Return the arguments of ``chat`` for the two methods below."""
         history = list(chat_history or [])
         said = history[0] if history else None
         # A program that predicts asynchronously forgets it (function_program.py).
@@ -262,23 +263,23 @@ class SpecFuseLLM(Endpoints):
         error_on_tool_error: bool = False,
         **kwargs: Any,
     ) -> AgentChatResponse:
-        """Let the models call tools, and call them.
+        """Let the models call tools, and run the tools.
 
-        The models can do nothing else, unless answers without a call are allowed or
-        ``tool_choice`` says so.
+        The models must call a tool, unless ``error_on_no_tool_call`` is False or ``tool_choice``
+        allows an answer without a call.
 
         Args:
-            tools: what may be called.
-            user_msg: the last turn, if it is not in ``chat_history``.
-            chat_history: the turns before.
-            verbose: print what is called.
-            allow_parallel_tool_calls: whether there may be several calls.
-            error_on_no_tool_call: False allows answers without a call.
-            error_on_tool_error: raise what goes wrong in a tool.
+            tools: the tools that the models may call.
+            user_msg: the last message, if it is not in ``chat_history``.
+            chat_history: the earlier messages.
+            verbose: print the calls.
+            allow_parallel_tool_calls: allow several calls in one answer.
+            error_on_no_tool_call: raise an error if the answer has no call.
+            error_on_tool_error: raise an error if a tool fails.
             kwargs: any other argument of a call.
 
         Raises:
-            ToolCallError: see the last two.
+            ToolCallError: if no tool was called or a tool failed, as the last two arguments say.
         """
         options = {
             "user_msg": user_msg,
@@ -301,7 +302,7 @@ class SpecFuseLLM(Endpoints):
         error_on_tool_error: bool = False,
         **kwargs: Any,
     ) -> AgentChatResponse:
-        """:meth:`predict_and_call` without blocking the event loop; tools run beside each other."""
+        """Like :meth:`predict_and_call`, without blocking the event loop; tools run at once."""
         options = {
             "user_msg": user_msg,
             "allow_parallel_tool_calls": allow_parallel_tool_calls,
@@ -324,7 +325,7 @@ class SpecFuseLLM(Endpoints):
         llm_kwargs: Mapping[str, Any] | None,
         prompt_args: Mapping[str, Any],
     ) -> tuple[Form[Model], dict[str, Any]]:
-        """The form of an answer, and the arguments of ``chat`` that bring it about."""
+        """Return the form of an answer, and the arguments of ``chat`` for it."""
         _dispatcher.event(
             LLMStructuredPredictStartEvent(
                 output_cls=output_cls, template=prompt, template_args=dict(prompt_args)
@@ -342,17 +343,17 @@ class SpecFuseLLM(Endpoints):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """An object of ``output_cls``; the models can write nothing else.
+        """Return an object of ``output_cls``. The models can write nothing else.
 
         Args:
             output_cls: a pydantic class.
-            prompt: what is asked; it stays as it is.
+            prompt: the prompt template. It is not changed.
             llm_kwargs: arguments of the call.
-            prompt_args: what the prompt is filled with.
+            prompt_args: variables of the prompt template.
 
         Raises:
-            StructuredAnswerError: if the answer was cut off, or validators of the class refuse it.
-            InvalidConstraintError: for a class whose schema cannot be followed.
+            StructuredAnswerError: if the answer was truncated, or the class refuses it.
+            InvalidConstraintError: if the schema of the class is not supported.
         """
         form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
         found = form.object(self.chat(**asked))
@@ -366,7 +367,7 @@ class SpecFuseLLM(Endpoints):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """:meth:`structured_predict` without blocking the event loop."""
+        """Like :meth:`structured_predict`, without blocking the event loop."""
         form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
         found = form.object(await self.achat(**asked))
         _dispatcher.event(LLMStructuredPredictEndEvent(output=found))
@@ -379,9 +380,9 @@ class SpecFuseLLM(Endpoints):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Generator[Model | FlexibleModel, None, None]:
-        """:meth:`structured_predict`, with what there is of the object so far.
+        """Like :meth:`structured_predict`, and yield partial objects.
 
-        What comes before the last may be of a class with the same fields, all of them optional.
+        The class of a partial object may have the same fields, all of them optional.
         """
         form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
         responses = self.stream_chat(**asked)
@@ -404,7 +405,7 @@ class SpecFuseLLM(Endpoints):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> AsyncGenerator[Model | FlexibleModel, None]:
-        """:meth:`stream_structured_predict` without blocking the event loop."""
+        """Like :meth:`stream_structured_predict`, without blocking the event loop."""
         form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
         responses = await self.astream_chat(**asked)
 
@@ -428,7 +429,7 @@ class SpecFuseLLM(Endpoints):
 def _called(
     response: ChatResponse, outputs: Sequence[ToolOutput], error_on_tool_error: bool
 ) -> AgentChatResponse:
-    """What tools said, as the answer."""
+    """Return the outputs of tools as the answer."""
     said = "\n\n".join(output.content for output in outputs)
     if error_on_tool_error and any(output.is_error for output in outputs):
         raise ToolCallError(said)

@@ -1,4 +1,4 @@
-"""Errors of the LlamaIndex side, and those of the engine that Python has a name for too.
+"""Errors of the LlamaIndex integration, and errors of the engine that are also errors of Python.
 
 No error is a ValueError, TypeError or RuntimeError. LlamaIndex's response synthesizers take the
 first two for an answer that could not be parsed, and return "Empty Response"; its ``asyncio_run``
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class LLMTimeoutError(AnswerTimeoutError, TimeoutError):
-    """The answer took longer than ``timeout``; also a ``TimeoutError``, for retries."""
+    """The answer took longer than ``timeout``. It is also a ``TimeoutError``."""
 
 
 class ModelFailedError(GenerationError):
@@ -36,11 +36,11 @@ class ModelFailedError(GenerationError):
 
 
 class StructuredAnswerError(GenerationError):
-    """The answer is no whole object of the class that was asked for."""
+    """The answer is not a valid object of the requested class."""
 
 
 class ToolCallError(GenerationError):
-    """No tool was called where a call was needed, or a tool failed where none may."""
+    """No tool was called although a call is required, or a tool failed."""
 
 
 class NotPicklableError(FusionError, pickle.PicklingError):
@@ -49,7 +49,7 @@ class NotPicklableError(FusionError, pickle.PicklingError):
 
 @contextmanager
 def surfacing() -> Iterator[None]:
-    """Replace errors that LlamaIndex would take for something else."""
+    """Replace errors that LlamaIndex would misinterpret."""
     try:
         with renamed({AnswerTimeoutError: LLMTimeoutError}):
             yield

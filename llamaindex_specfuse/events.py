@@ -1,8 +1,7 @@
-"""Rounds as events of LlamaIndex's instrumentation, and traces made of them.
+"""Sends rounds as events of LlamaIndex's instrumentation, and collects them in traces.
 
-Query and chat engines drop what a model's response has beside its text; events are the way by
-which the fusion can be seen there. Handlers run between rounds, on the way of the answer: a slow
-one slows it.
+Query and chat engines drop the metadata of a model's response, so events are the way to see the
+fusion there. Handlers run between rounds, so a slow handler slows the answer.
 """
 
 from __future__ import annotations
@@ -39,21 +38,21 @@ _dispatcher = get_dispatcher(__name__)
 
 
 class FusionRoundEvent(BaseEvent):
-    """A round was won.
+    """A round has ended.
 
-    ``span_id`` is that of the model's span, ``tags`` are those in force when it was called.
+    ``span_id`` is the span of the model's call, and ``tags`` are the tags at its start.
 
     Args:
-        request_id: of the answer that the round belongs to; it is in the responses' ``raw`` too.
-        round: 1 for the answer's first.
+        request_id: id of the answer. The responses have it in ``raw`` too.
+        round: index of the round, from 1.
         model: name of the base model whose candidate won.
         text: the winning candidate.
-        candidates: what each base model drafted, by its name.
-        votes: of each candidate, by its drafter; None where nobody could score it.
-        scores: by verifier, then by drafter; None where void.
+        candidates: the candidate of each base model, by its name.
+        votes: vote of each candidate, by its drafter; None if no verifier could score it.
+        scores: score of each candidate, by verifier and drafter; None if the verification is void.
         weights: voting weight of each verifier.
         exited: names of the models that leave after this round.
-        recalled: names of the models that had left and were brought back for it.
+        recalled: names of the models that came back for this round.
     """
 
     request_id: str
@@ -77,9 +76,9 @@ class FusionEndEvent(BaseEvent):
     """An answer is complete.
 
     Args:
-        request_id: of the answer.
-        summary: what the last response has in ``raw["specfuse"]``: who wrote what, the finish
-            reason, the seed, and what each base model did and spent.
+        request_id: id of the answer.
+        summary: ``raw["specfuse"]`` of the last response: authors, finish reason, seed, and
+            usage of each base model.
     """
 
     request_id: str
@@ -96,11 +95,11 @@ class FusionRun:
     """The trace of one answer.
 
     Args:
-        request_id: as in the responses' ``raw["specfuse"]``.
-        span_id: of the model's span.
-        tags: in force when the model was called.
-        rounds: so far.
-        summary: of the whole; None while the answer is not complete, and if it never was.
+        request_id: id of the answer, as in ``raw["specfuse"]``.
+        span_id: id of the span of the model's call.
+        tags: tags at the start of the call.
+        rounds: the rounds so far.
+        summary: summary of the answer; None if the answer is not complete.
     """
 
     request_id: str
@@ -111,7 +110,7 @@ class FusionRun:
 
     @property
     def text(self) -> str:
-        """What was said; of an answer that is not complete, what has won so far."""
+        """The text of the answer so far."""
         if self.summary is None:
             return "".join(event.text for event in self.rounds)
         segments = self.summary["segments"]
@@ -119,7 +118,7 @@ class FusionRun:
 
 
 class FusionTrace:
-    """The answers of a run, in the order in which their first rounds ended."""
+    """The answers of a run, ordered by the end of their first rounds."""
 
     def __init__(self) -> None:
         self._runs: dict[str, FusionRun] = {}
@@ -127,17 +126,17 @@ class FusionTrace:
 
     @property
     def runs(self) -> list[FusionRun]:
-        """One for each answer."""
+        """The answers."""
         with self._lock:
             return list(self._runs.values())
 
     @property
     def rounds(self) -> list[FusionRoundEvent]:
-        """All rounds of all answers, answer by answer."""
+        """The rounds of all answers, in order."""
         return [event for run in self.runs for event in run.rounds]
 
     def add(self, event: BaseEvent) -> None:
-        """Keep what an event tells; other events than those of this module are none."""
+        """Add an event. Other events than those of this module are ignored."""
         if not isinstance(event, FusionRoundEvent | FusionEndEvent):
             return
         with self._lock:
@@ -152,7 +151,7 @@ class FusionTrace:
 
 
 class FusionTraceHandler(BaseEventHandler):
-    """Keeps the trace of everything that the dispatcher it is added to is told of.
+    """Collects the trace of all events of a dispatcher.
 
     ``get_dispatcher().add_event_handler(FusionTraceHandler())`` sees the whole process;
     :func:`capture` sees one run.
@@ -167,11 +166,11 @@ class FusionTraceHandler(BaseEventHandler):
 
     @property
     def trace(self) -> FusionTrace:
-        """What was seen so far."""
+        """The trace so far."""
         return self._trace
 
     def handle(self, event: BaseEvent, **kwargs: Any) -> None:
-        """Keep the event if it is one of this module's."""
+        """Add the event to the trace."""
         self._trace.add(event)
 
 
@@ -180,11 +179,11 @@ _captures: ContextVar[tuple[FusionTrace, ...]] = ContextVar("specfuse_captures",
 
 @contextmanager
 def capture() -> Iterator[FusionTrace]:
-    """The trace of all answers for which models are called within, and of no others.
+    """Collect the trace of the answers that are requested within the block.
 
-    What is started within belongs to it, in tasks and LlamaIndex's threads too, and an answer that
-    is streamed on after the block goes on being traced. A streaming query engine calls the model
-    only when the first piece is asked for: read its answer within.
+    Tasks and LlamaIndex threads that start within the block belong to it. An answer that is still
+    streamed after the block is traced to its end. A streaming query engine calls the model when the
+    first piece is read, so read its answer within the block.
     """
     trace = FusionTrace()
     token = _captures.set((*_captures.get(), trace))
@@ -195,7 +194,7 @@ def capture() -> Iterator[FusionTrace]:
 
 
 class RunWatch:
-    """Tells of one answer; made where the model is called, so that its span is known."""
+    """Sends the events of one answer. It is made in the model's call, where the span is known."""
 
     def __init__(self) -> None:
         self.request_id = uuid4().hex
@@ -205,7 +204,7 @@ class RunWatch:
         self._told = 0
 
     def tell(self, segment: Segment) -> None:
-        """Dispatch the segment's round, once."""
+        """Send the segment's round once."""
         played = segment.round
         if played is not None and played.index > self._told:
             self._told = played.index
@@ -222,7 +221,7 @@ class RunWatch:
             )
 
     def end(self, summary: dict[str, Any]) -> None:
-        """Dispatch that the answer is complete."""
+        """Send the event that the answer is complete."""
         self._send(FusionEndEvent(**self._where, summary=summary))
 
     @property

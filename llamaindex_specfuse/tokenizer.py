@@ -1,7 +1,7 @@
 """A tokenizer for ``Settings.tokenizer`` that never counts too few.
 
-LlamaIndex packs prompts by one global tokenizer, which knows nothing of the base models. This one
-counts as the base model does that needs most tokens for the text.
+LlamaIndex measures prompts with one global tokenizer, which does not know the base models. This
+tokenizer returns the encoding of the base model that needs the most tokens for the text.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ __all__ = ["ConservativeTokenizer"]
 
 
 class ConservativeTokenizer:
-    """Text -> token ids of the base model that has most of them for it.
+    """Encodes text with the base model that needs the most tokens for it.
 
     Args:
-        engine: gives the engine; asked at the first text, since that loads the tokenizers.
+        engine: returns the engine. It is called at the first text, since it loads the tokenizers.
     """
 
     def __init__(self, engine: Callable[[], FusionEngine]) -> None:
         self._engine = engine
 
     def __call__(self, text: str) -> list[int]:
-        """The longest encoding of ``text`` over all base models, without special tokens."""
+        """Return the longest encoding of ``text`` of all base models, without special tokens."""
         backends = self._engine().backends
         return max((list(backend.token_ids(text)) for backend in backends), key=len)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ConservativeTokenizer:
-        """Itself: splitters are copied, base models are not."""
+        """Return the object itself, since splitters are copied but base models are not."""
         return self

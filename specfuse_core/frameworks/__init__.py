@@ -1,6 +1,6 @@
-"""What the LangChain and the LlamaIndex integrations share.
+"""Code that the LangChain and the LlamaIndex integrations share.
 
-Fields, call arguments and engines shared by a process belong here; no framework is imported here.
+Fields, arguments of calls and shared engines belong here. Nothing here imports a framework.
 """
 
 __all__: list[str] = []

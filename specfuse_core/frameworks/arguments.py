@@ -1,6 +1,6 @@
-"""From the fields of a framework's model and the arguments of a call to the engine's options.
+"""Converts the fields of a framework's model and the arguments of a call to the engine's options.
 
-Unknown names are refused here. This module runs nothing and knows no framework.
+It refuses unknown names. This module runs nothing and knows no framework.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ _CALL_FORMS = {
 
 
 def check_fields(owner: str, data: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """``data`` without the options that only hosted models have.
+    """Return ``data`` without the options that only hosted models have.
 
     Raises:
-        UnknownOptionError: for any other name that is not ``known``.
+        UnknownOptionError: if any other name is not ``known``.
     """
     for name in data:
         if name not in known and name not in _HOSTED:
@@ -75,7 +75,7 @@ def check_call(owner: str, options: Mapping[str, Any], ignored: Collection[str] 
         ignored: names that the framework passes on for its own use.
 
     Raises:
-        UnknownOptionError: for a name that is none of these. It says what to use instead.
+        UnknownOptionError: if a name is unknown. The error says what to use instead.
     """
     known = (*_CALL, *_ONLY_CALL)
     for name in options:
@@ -84,14 +84,14 @@ def check_call(owner: str, options: Mapping[str, Any], ignored: Collection[str] 
 
 
 def given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The ``values`` of those ``names`` that are set."""
+    """Return the ``values`` of those ``names`` that are set."""
     return {name: values[name] for name in names if values.get(name) is not None}
 
 
 def request_options(
     values: Mapping[str, Any], stop: Iterable[str] | str | None, tools: Sequence[Tool]
 ) -> dict[str, Any]:
-    """The options of one request for ``FusionEngine.stream``.
+    """Return the options of one request for ``FusionEngine.stream``.
 
     Args:
         values: the fields of the model and the arguments of the call.

@@ -1,4 +1,4 @@
-"""What to install if a framework is missing. This module imports no framework."""
+"""The error for a missing framework. This module imports no framework."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ __all__ = ["missing_extra"]
 
 
 def missing_extra(error: ModuleNotFoundError, framework: str, extra: str) -> ModuleNotFoundError:
-    """The error for a framework that is not installed, with the command that installs it.
+    """Return the error for a missing framework, with the command that installs it.
 
     Args:
-        error: what its import raised.
+        error: the error that the import raised.
         framework: the top-level name of the framework's modules.
         extra: the extra of specfuse that installs it.
 

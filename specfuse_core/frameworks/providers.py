@@ -1,7 +1,7 @@
-"""What the interfaces of hosted models say of tools and answers -> the engine's terms.
+"""Converts tool choices and response formats of hosted models' interfaces to the engine's.
 
-Frameworks pass these forms through unchanged, so both integrations read them here. This module
-knows nothing of messages, and of no framework.
+Frameworks pass these forms on unchanged, so both integrations use this module. It knows nothing of
+messages, and no framework.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["choice_of", "closed", "constraint_of"]
 
 
 def choice_of(choice: Any, tools: Sequence[Tool]) -> str:
-    """The engine's tool choice, from all the forms that frameworks and providers know.
+    """Convert a tool choice in any form that frameworks and providers know.
 
     Args:
-        choice: a word (``auto``, ``none``, ``any``, ``required``), a tool's name, True (a call),
-            False (none), OpenAI's or Anthropic's mapping, or None (``auto``).
-        tools: what there is to choose from.
+        choice: ``auto``, ``none``, ``any``, ``required``, a tool's name, True (``required``),
+            False (``none``), OpenAI's or Anthropic's mapping, or None (``auto``).
+        tools: the tools on offer.
 
     Raises:
-        InvalidOptionError: for another form.
-        UnknownToolError: for a name that no tool has.
+        InvalidOptionError: if the form is unknown.
+        UnknownToolError: if no tool has that name.
     """
     if isinstance(choice, Mapping):
         function = choice.get("function")
@@ -42,19 +42,19 @@ def choice_of(choice: Any, tools: Sequence[Tool]) -> str:
         raise InvalidOptionError(
             f"tool_choice is a word, a tool's name, a mapping or a bool, got {choice!r}."
         )
-    # Two of one name are refused when they are used.
+    # Tools of the same name are refused later.
     check_tools(list({tool.name: tool for tool in tools}.values()), word)
     return word
 
 
 def constraint_of(response_format: Any) -> Constraint | None:
-    """What ``response_format`` asks of the answer.
+    """Convert a response format to a constraint.
 
     Args:
         response_format: OpenAI's mapping (``json_schema``, ``json_object`` or ``text``), or None.
 
     Raises:
-        InvalidConstraintError: for anything else.
+        InvalidConstraintError: if the form is unknown.
     """
     if response_format is None:
         return None
@@ -74,19 +74,19 @@ def constraint_of(response_format: Any) -> Constraint | None:
     )
 
 
-#: Keywords that may speak of further properties of the same object.
+#: Keywords that may define other properties of the same object.
 _JOINT = {"allOf", "anyOf", "oneOf", "if", "$ref", "$dynamicRef", "not", "patternProperties"}
 _INNER = ("properties", "$defs", "definitions")
 
 
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """``schema``, with no properties but those it names where it leaves that open.
+    """Return ``schema`` with ``additionalProperties: false`` where it does not set it.
 
-    What is valid under it is valid under ``schema``. An object that is left open invites models
-    to write on and on.
+    Any valid value is also valid under ``schema``. Models write endless properties if additional
+    ones are allowed.
     """
     if _mentions(schema, "allOf"):
-        # An object that is put together from several: closing one part would exclude the others.
+        # The object combines several schemas. Closing one excludes properties of the others.
         return dict(schema)
     whole: dict[str, Any] = _closed(schema)
     return whole

@@ -1,7 +1,7 @@
-"""Engines that a whole process shares, by the models they are made of.
+"""Engines that the whole process shares, one for each set of models.
 
-Frameworks copy and rebuild their model objects all the time; weights must not be loaded again for
-that. What is made here stays until it is released.
+Frameworks often copy and rebuild model objects, and weights must not be loaded again for that. An
+engine stays until it is released.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from specfuse_core.models.naming import last_part, unique_names
 
 __all__ = ["ModelSpec", "model_configs", "model_names", "release_engines", "shared_engine"]
 
-#: What names a base model: a hub id, a directory, or a configuration.
+#: A base model: a hub id, a directory, or a configuration.
 ModelSpec = str | PathLike[str] | ModelConfig | Mapping[str, Any]
 
 _lock = threading.Lock()
@@ -28,11 +28,11 @@ _engines: dict[tuple[object, ...], FusionEngine] = {}
 
 
 def model_configs(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[ModelConfig, ...]:
-    """What ``models`` names, or the bundled models where it is None.
+    """Return the configurations of ``models``; of the bundled models if it is None.
 
     Raises:
-        EmptyEnsembleError: for an empty list.
-        ConfigError: for what names no model.
+        EmptyEnsembleError: if the list is empty.
+        ConfigError: if an entry is not a model.
     """
     if models is None:
         return tuple(ModelConfig(path=str(path), device="cpu") for path in bundled_models())
@@ -46,9 +46,11 @@ def model_configs(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[Model
 
 
 def model_names(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[str, ...]:
-    """The names that these models have in an engine; nothing is loaded, not even torch.
+    """Return the names that these models have in an engine. It loads nothing, not even torch.
 
-    Errors: those of :func:`model_configs`, and for doubled names.
+    Raises:
+        DuplicateNameError: if two models have the same name. Other errors are those of
+            :func:`model_configs`.
     """
     configs = model_configs(models)
     return tuple(unique_names([(config.name, last_part(config.path)) for config in configs]))
@@ -61,9 +63,9 @@ def shared_engine(
     verifiers: Sequence[str] | None = None,
     parallel: bool = False,
 ) -> FusionEngine:
-    """The process's engine over these models; made at the first call, loaded at the first request.
+    """Return the shared engine over these models. It loads the models at the first request.
 
-    Errors: those of :meth:`FusionEngine.from_pretrained`.
+    The errors are those of :meth:`FusionEngine.from_pretrained`.
     """
     configs = model_configs(models)
     key = (
@@ -81,7 +83,7 @@ def shared_engine(
 
 
 def release_engines() -> None:
-    """Forget all shared engines; weights are freed when nobody else uses them."""
+    """Forget all shared engines. Weights are freed when nothing else uses them."""
     with _lock:
         _engines.clear()
 
