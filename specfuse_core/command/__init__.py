@@ -1,6 +1,6 @@
-"""The specfuse command: its options, its chat, and what a terminal shows of an answer.
+"""The specfuse command: its options, its chat, and its output on a terminal.
 
-Nothing here decides anything about an answer; that is the engine's.
+Nothing here changes an answer; the engine does all of that.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The arguments of the command line: which command they are for, and what is wrong with them.
+"""Finds the command that arguments are for, and explains wrong arguments.
 
 This module knows the shape of the command line. It does not know what the commands do.
 """
@@ -26,12 +26,12 @@ _OPTIONS = {
     "model_exit": "--no-exit",
     "path": "--model",
 }
-#: How like a word must be to the name of a command to be taken for it, from 0 to 1.
+#: The least similarity, from 0 to 1, of a mistyped command and the command.
 _SIMILAR = 0.8
 
 
 def spelled_out(arguments: Sequence[str], group: Any) -> list[str]:
-    """The arguments with the command first; ``run`` if none is named.
+    """Return the arguments with the command first. The default command is ``run``.
 
     Options may come before the command or the question, so only the first argument that is neither
     an option nor the value of one can name a command.
@@ -64,7 +64,7 @@ def spelled_out(arguments: Sequence[str], group: Any) -> list[str]:
 
 
 def _words(arguments: Sequence[str], valued: set[str]) -> list[int]:
-    """Where the arguments are that are neither options nor values of options."""
+    """Return the positions of the arguments that are neither options nor values of options."""
     found: list[int] = []
     at = 0
     while at < len(arguments):
@@ -91,7 +91,7 @@ def _check_command(words: Sequence[str], commands: Sequence[str]) -> None:
 
 
 def misuse(error: Any) -> str:
-    """What is wrong with arguments that the parser cannot read, in one line.
+    """Return one line about arguments that the parser cannot read.
 
     Args:
         error: the parser's error.
@@ -114,7 +114,7 @@ def misuse(error: Any) -> str:
 
 
 def _forms(params: Sequence[Any]) -> dict[str, str]:
-    """How options of the engine are set for a command with these parameters."""
+    """Return how each option of the engine is set for a command with these parameters."""
     python = {
         name: f"{cls.__name__}({name}=...) in Python"
         for cls in (FusionConfig, ModelConfig, SamplingParams)
@@ -125,5 +125,5 @@ def _forms(params: Sequence[Any]) -> dict[str, str]:
 
 
 def option_of(name: str) -> str:
-    """The command line's option for an option of the engine."""
+    """Return the command line's name of an option of the engine."""
     return _OPTIONS.get(name) or f"--{name.replace('_', '-')}"

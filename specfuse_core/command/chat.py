@@ -1,4 +1,4 @@
-"""A chat at the keyboard: the history, the slash commands, the loop.
+"""An interactive chat: its history, its slash commands and its loop.
 
 This module knows nothing of options or exit codes.
 """
@@ -25,15 +25,15 @@ __all__ = ["Chat", "keyboard"]
 
 
 class Chat:
-    """A conversation that grows turn by turn.
+    """A chat with the ensemble.
 
     Args:
-        engine: who answers.
-        screen: where answers are shown.
-        options: ``max_new_tokens``, ``stop`` and whatever else ``FusionEngine.stream`` takes.
+        engine: the engine that answers.
+        screen: shows the answers.
+        options: ``max_new_tokens``, ``stop`` and other options of ``FusionEngine.stream``.
         system: the system message, if any.
         context: text put before the first question.
-        trace: whether the rounds are shown after each answer.
+        trace: show the rounds after each answer.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Chat:
         self._saved: set[Path] = set()
 
     def loop(self, read: Callable[[], str], complain: Callable[[Exception], None]) -> None:
-        """Lines from ``read`` until it raises EOFError or ``/exit`` comes.
+        """Answer lines from ``read`` until it raises EOFError or a line is ``/exit``.
 
-        ``complain`` is told of errors, which end neither the chat nor its history.
+        ``complain`` reports errors. An error does not end the chat or change its history.
         """
         while True:
             try:
@@ -89,9 +89,9 @@ class Chat:
         return ([Message("system", self.system)] if self.system else []) + self.history
 
     def ask(self, question: str) -> None:
-        """One turn: the answer is shown as it is written, and remembered as far as it came.
+        """Show the answer to a question while it is generated, and add both to the history.
 
-        A question that gets no word of an answer is forgotten.
+        If there is no text of an answer, the question is not added.
         """
         turn = Message("user", question if self.history else with_context(self._context, question))
         cancel = threading.Event()
@@ -115,7 +115,7 @@ class Chat:
             self._screen.note(self._screen.totals(*self._last))
 
     def command(self, line: str) -> bool:
-        """Carry out a slash command; False if it ends the chat."""
+        """Run a slash command. Returns False if it ends the chat."""
         name, _, argument = line.strip().partition(" ")
         if name in ("/exit", "/quit"):
             return False
@@ -165,7 +165,7 @@ class Chat:
             return
         path = Path(argument).expanduser()
         turns = [{"role": turn.role, "content": turn.content} for turn in self.messages]
-        # A file that this chat did not write is not for it to overwrite.
+        # A file that this chat did not write is not overwritten.
         with path.open("w" if path.resolve() in self._saved else "x", encoding="utf-8") as file:
             json.dump(turns, file, indent=1, ensure_ascii=False)
             file.write("\n")
@@ -174,7 +174,7 @@ class Chat:
 
 
 def keyboard(prompt: str) -> Callable[[], str]:
-    """Lines as they are typed, with editing and recall where the system has them."""
+    """Read a line from the keyboard, with editing and recall if the system supports them."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return input
     with suppress(ImportError):

@@ -1,8 +1,8 @@
 """The ``specfuse`` command: arguments in, exit code out.
 
-This module knows what is run for which arguments; what can be asked is in ``options``, what is
-shown in ``console`` and ``chat``. Exit codes: 0; 1 for an error and 2 for a bad option, told in
-one line; 130 after Ctrl-C; 141 when nobody reads the output any more.
+This module maps arguments to what runs. ``options`` has the options, ``console`` and ``chat`` show
+the answers. Exit codes: 0; 1 for an error and 2 for a bad option, each with one line on standard
+error; 130 after Ctrl-C; 141 if the output is closed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from specfuse_core.types import Generation
 
 __all__ = ["app", "main"]
 
-#: What typer raises for an option that it cannot read; it exports no name for it.
+#: The error of typer for an option that it cannot read. typer does not export it.
 _UsageError: Any = typer.BadParameter.__base__
 _BAD_OPTION = (
     UnknownOptionError,
@@ -108,7 +108,7 @@ def run(
 ) -> None:
     """Answer one question.
 
-    Text piped in is put before the question; without a question, it is the question.
+    Piped text comes before the question. Without a question, it is the question.
     """
     with _reported(debug):
         if quiet and (json or trace):
@@ -155,7 +155,7 @@ def chat(
     trace: ask.ShowTrace = False,
     debug: ask.Debug = False,
 ) -> None:
-    """Talk, turn by turn; /help lists what else can be typed."""
+    """Chat with the ensemble. /help lists the commands of the chat."""
     with _reported(debug):
         models = ask.named_models(model, device, dtype)
         config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
@@ -175,8 +175,8 @@ def chat(
 def make_engine(
     models: Sequence[ModelConfig], config: FusionConfig, *, parallel: bool, progress: bool
 ) -> FusionEngine:
-    """The engine over the named models, or over the bundled ones if there are none."""
-    # The first thing that takes seconds is the import of what runs the models.
+    """Make the engine over the named models, or over the bundled models if there are none."""
+    # The import of torch takes seconds.
     with Screen(sys.stderr).waiting("starting") if progress else nullcontext():
         if models:
             return FusionEngine.from_pretrained(
@@ -216,7 +216,7 @@ def _write_json(engine: FusionEngine, request: Request) -> int:
 
 @contextmanager
 def _reported(debug: bool) -> Iterator[None]:
-    """Every error as one line and an exit code, and our own warnings as one line."""
+    """Report every error as one line and an exit code, and warnings of specfuse as one line."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = partial(_warn, warnings.showwarning)
@@ -224,7 +224,7 @@ def _reported(debug: bool) -> Iterator[None]:
     except typer.Exit:
         raise
     except BrokenPipeError:
-        # What is still buffered goes nowhere, or Python would complain of it when it leaves.
+        # The buffered output is discarded, or Python reports an error when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(_NOBODY_READS) from None
     except KeyboardInterrupt:
@@ -262,10 +262,10 @@ def _say(text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command with ``arguments`` (by default those of the process), and leave."""
+    """Run the command with ``arguments`` (by default those of the process), and exit."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # What an encoding lacks is replaced instead of failing.
+            # Characters that the encoding lacks are replaced.
             stream.reconfigure(errors="replace")
     given = sys.argv[1:] if arguments is None else arguments
     if not given and sys.stdin is not None and not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""What a person sees of an answer: colours, tables, and nothing that could harm a terminal.
+"""Shows an answer on a terminal, with colours and tables.
 
 This module knows nothing of options or conversations. Text of models, files and users is never
 read as markup, and its control characters never reach a terminal.
@@ -40,7 +40,7 @@ _DOT, _WINNER, _ENDS, _NONE = "\u25cf", "\u25b6", "\u25a0", "\u2013"
 
 @contextmanager
 def stoppable(cancel: threading.Event) -> Iterator[None]:
-    """Within it, Ctrl-C sets ``cancel``, which ends an answer after its round; twice interrupts."""
+    """Let Ctrl-C set ``cancel``, which ends an answer after its round. A second one interrupts."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         if cancel.is_set():
@@ -60,20 +60,20 @@ def stoppable(cancel: threading.Event) -> Iterator[None]:
 
 class _Console(Console):
     def on_broken_pipe(self) -> NoReturn:
-        # rich would leave the program here; whoever owns the exit code shall decide.
+        # rich would exit the program here. The caller sets the exit code.
         raise BrokenPipeError
 
 
 class Screen:
-    """Writes answers to a terminal, or as plain text to whatever else ``file`` is.
+    """Writes answers to a terminal, or as plain text to another file.
 
     Args:
-        file: where it writes, usually standard output.
+        file: the file, usually standard output.
         models: names of the base models, in ensemble order; each gets a colour.
     """
 
     def __init__(self, file: TextIO, models: Sequence[str] = ()) -> None:
-        # Only a terminal gets colours, whatever the environment says of forcing them.
+        # Only a terminal gets colours, even if the environment forces them.
         self._console = _Console(
             file=file, force_terminal=file.isatty(), markup=False, highlight=False, emoji=False
         )
@@ -82,17 +82,17 @@ class Screen:
 
     @property
     def terminal(self) -> bool:
-        """Whether a person watches."""
+        """Whether the file is a terminal."""
         return self._console.is_terminal
 
     def style(self, model: str | None) -> str:
-        """The colour of a model; plain for one that is not of the ensemble."""
+        """Return the colour of a model; none if it is not in the ensemble."""
         if model not in self._models:
             return ""
         return PALETTE[self._models.index(model) % len(PALETTE)]
 
     def legend(self) -> None:
-        """The names of the models, each in its colour."""
+        """Show the names of the models, each in its colour."""
         line = Text()
         for name in self._models:
             line.append(f"{_DOT} ", self.style(name))
@@ -100,14 +100,13 @@ class Screen:
         self._console.print(line)
 
     def answer(self, segments: Iterable[Segment], cancel: threading.Event) -> list[Segment]:
-        """Each segment at once, in the colour of the model that wrote it; thinking dimmed.
+        """Show each segment at once, in the colour of its author. Reasoning is dimmed.
 
-        Off a terminal only what is said is written.
-
-        Ctrl-C sets ``cancel``; a second one does not wait for the end of the round.
+        If the file is not a terminal, only the text of the answer is written. Ctrl-C sets
+        ``cancel``. A second Ctrl-C does not wait for the end of the round.
 
         Returns:
-            What was shown. Only if the last one has no finish reason was it interrupted.
+            The segments. If the answer was interrupted, the last one has no finish reason.
         """
         shown: list[Segment] = []
         stream, lines = iter(segments), Lines(self._console.width)
@@ -131,11 +130,11 @@ class Screen:
         return style if segment.channel == "text" else f"dim {style}".strip()
 
     def waiting(self, what: str) -> AbstractContextManager[object]:
-        """A sign of life, on a terminal, while nothing else is shown."""
+        """Show a spinner on a terminal until there is other output."""
         return self._console.status(Text(what, "dim")) if self.terminal else nullcontext()
 
     def write(self, text: str, style: str = "") -> None:
-        """``text`` as it is, without a newline; on a terminal, printable and styled."""
+        """Write ``text`` without a newline. On a terminal it is made printable and styled."""
         if self.terminal:
             self._console.out(printable(text), style=style or None, end="", highlight=False)
         else:
@@ -144,17 +143,17 @@ class Screen:
         self._open_line = not text.endswith("\n")
 
     def end_line(self) -> None:
-        """A newline, unless the last text ended with one."""
+        """Write a newline, unless the last text ended with one."""
         if self._open_line:
             self.write("\n")
         self._open_line = False
 
     def note(self, text: str, style: str = "dim") -> None:
-        """A line of our own."""
+        """Write a line of the command itself."""
         self._console.print(Text(printable(text), style))
 
     def summary(self, generation: Generation, seconds: float) -> None:
-        """Who wrote how much, at what cost and by which method, who left, and why it ended."""
+        """Show what each model wrote, its cost, its method, and why the answer ended."""
         table = _table()
         table.add_column("model", overflow="fold", min_width=6)
         for heading in ("segments", "chars", "share", "drafted", "verified", "passes", "time"):
@@ -183,7 +182,7 @@ class Screen:
             self.note("cache method " + " \u00b7 ".join(shown))
 
     def totals(self, generation: Generation, seconds: float) -> str:
-        """The whole answer in one line."""
+        """Return the totals of an answer in one line."""
         usage = generation.usage
         rounds = len(generation.rounds)
         parts = (
@@ -196,7 +195,7 @@ class Screen:
         return " \u00b7 ".join(parts)
 
     def rounds(self, rounds: Iterable[Round]) -> None:
-        """Every candidate of every round, its vote, and each verifier's score of it."""
+        """Show every candidate of every round, with its vote and its scores."""
         rounds = list(rounds)
         rows = list(candidate_rows(rounds))
         verifiers = list(dict.fromkeys(name for row in rows for name in row.scores))
@@ -228,7 +227,7 @@ class Screen:
         self.note(f"{_WINNER} emitted, {_ENDS} ends the answer; a column per model: its scores")
 
     def models(self, engine: FusionEngine) -> None:
-        """The base models: what each does, and how much text it can hold."""
+        """Show the base models, with their parts and context windows."""
         for backend in engine.backends:
             does = [
                 what
@@ -252,6 +251,6 @@ def _number(value: float | None) -> Text:
 
 
 def _quoted(text: str, ends: bool) -> str:
-    """A candidate on one line; the mark at its end says that the answer would end with it."""
+    """Return a candidate on one line, with a mark if it ends the answer."""
     shown = printable(text).replace("\n", "\u21b5").replace("\t", "\u21e5")
     return f"\u201c{shown}\u201d{f' {_ENDS}' if ends else ''}"

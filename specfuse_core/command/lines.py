@@ -1,4 +1,4 @@
-"""Text on its way to a terminal: no harmful characters, no broken words.
+"""Makes text printable, and breaks its lines between words.
 
 This module knows nothing of colours or models.
 """
@@ -13,12 +13,12 @@ from rich.cells import cell_len
 __all__ = ["Lines", "one_line", "printable"]
 
 _PIECES = re.compile(r"\n|[^\S\n]+|\S+")
-# Invisible characters that reorder what is shown around them.
+# Invisible characters that reorder the text around them.
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str) -> str:
-    """``text`` with every control character but newline and tab made visible or harmless.
+    """Replace the control characters of ``text``, except newline and tab.
 
     C0 controls become their pictures (ESC is shown as U+241B), carriage returns are dropped, and
     C1 controls, lone surrogates and bidirectional overrides become U+FFFD.
@@ -42,12 +42,12 @@ def _printable(character: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """``text``, printable and on a single line."""
+    """Return ``text`` printable and on a single line."""
     return " ".join(printable(text).split())
 
 
 class Lines:
-    """Breaks text that comes in pieces at white space, before the terminal breaks its words."""
+    """Breaks streamed text at white space, before the terminal breaks its words."""
 
     def __init__(self, width: int) -> None:
         self._width = width
@@ -55,7 +55,7 @@ class Lines:
         self._gap = ""
 
     def feed(self, text: str) -> str:
-        """What to show of ``text`` now; white space at its end waits for what follows."""
+        """Return the text to show now. White space at its end is held back."""
         shown = ""
         for piece in _PIECES.findall(text):
             if piece == "\n":

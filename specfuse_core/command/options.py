@@ -41,21 +41,19 @@ Models = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="A hub id or a directory; repeat it. Without any: the bundled models.",
+        help="A hub id or a directory. May be repeated. Default: the bundled models.",
     ),
 ]
 Device = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Where the named models run: cpu, cuda, cuda:1 (default: a GPU where there is one).",
+        help="Where the named models run: cpu, cuda, cuda:1 (default: a GPU if there is one).",
     ),
 ]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"] | None,
-    typer.Option(
-        help="Number format of the named models (default auto: that of the weights' files)."
-    ),
+    typer.Option(help="Number format of the named models (default auto: the format of the files)."),
 ]
 Parallel = Annotated[
     bool, typer.Option("--parallel/--no-parallel", help="Run each model in a thread of its own.")
@@ -96,20 +94,20 @@ Score = Annotated[
 ]
 Stop = Annotated[
     list[str] | None,
-    typer.Option(metavar="TEXT", help="A text that ends an answer; repeat it."),
+    typer.Option(metavar="TEXT", help="A text that ends the answer. May be repeated."),
 ]
 NoExit = Annotated[bool, typer.Option("--no-exit", help="Keep all models to the end of an answer.")]
 Files = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE", help="A text file to put before the question; repeat it."),
+    typer.Option(metavar="FILE", help="A text file to put before the question. May be repeated."),
 ]
 Schema = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A JSON schema that the answer is to be valid under."),
+    typer.Option(metavar="FILE", help="A file with a JSON schema for the answer."),
 ]
 Choices = Annotated[
     list[str] | None,
-    typer.Option("--choice", metavar="TEXT", help="An answer to choose from; repeat it."),
+    typer.Option("--choice", metavar="TEXT", help="A possible answer. May be repeated."),
 ]
 Pattern = Annotated[
     str | None,
@@ -236,7 +234,7 @@ def read_texts(files: Sequence[Path] | None) -> list[str]:
 
 
 def piped_text() -> str:
-    """All of standard input, or nothing where a person sits at it.
+    """Return standard input; nothing if it is a terminal.
 
     Raises:
         RequestError: if it is not UTF-8.
@@ -250,10 +248,10 @@ def piped_text() -> str:
 
 
 def with_context(context: str, question: str) -> str:
-    """The question with what it is about before it."""
+    """Return the question after its context."""
     return f"{context}\n\n{question}" if context else question
 
 
 def clean(text: str) -> str:
-    """An argument whose bytes may not have been UTF-8, as text that can be encoded."""
+    """Return an argument as text that can be encoded, also if its bytes were not UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
