@@ -332,8 +332,8 @@ def test_a_bad_value_that_only_the_engine_can_see_gives_two(command: Command) ->
     result = command("--score-mode", "logit", "Why?")
     assert result.code == 2
     assert result.err == (
-        "specfuse: --score-mode must be 'logprob' or 'prob': 'logit' needs raw logits, and 'a' "
-        "does not give them.\n"
+        "specfuse: --score-mode must be 'logprob' or 'prob', because 'a' does not give the raw "
+        "logits that 'logit' needs.\n"
     )
 
 
@@ -714,8 +714,8 @@ def test_a_constraint_that_makes_no_sense_gives_two_and_one_line(
     wrong.write_text('{"type": "strin"}')
     for arguments, says in (
         (["--schema", str(broken)], f"--schema {broken} is not JSON"),
-        (["--schema", str(wrong)], "--schema: the constraint cannot be followed"),
-        (["--regex", "("], "--regex: the constraint cannot be followed"),
+        (["--schema", str(wrong)], "--schema: the constraint is invalid or not supported"),
+        (["--regex", "("], "--regex: the constraint is invalid or not supported"),
         (["--choice", ""], "--choice must not be empty."),
         (["--choice", "a", "--regex", "b"], "--choice and --regex were given together"),
     ):
