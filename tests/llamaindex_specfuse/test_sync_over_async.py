@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -82,8 +81,7 @@ def llm_of(script: Any, window: int = 4096, **options: Any) -> SpecFuseLLM:
     return SpecFuseLLM(engine=FusionEngine([backend]), **options)
 
 
-def slow(request: Any, response: str) -> str:
-    time.sleep(0.02)
+def long(request: Any, response: str) -> str:
     return "one two three four " * 50
 
 
@@ -103,7 +101,7 @@ def call(request: pytest.FixtureRequest) -> Call:
 @pytest.mark.usefixtures("idle_loop")
 def test_a_timeout_is_raised_as_itself(call: Call) -> None:
     with pytest.raises(LLMTimeoutError, match="timeout") as caught:
-        call(llm_of(slow, timeout=0.01))
+        call(llm_of(long, timeout=1e-9))
     assert isinstance(caught.value, TimeoutError)
 
 
@@ -137,7 +135,7 @@ def test_what_a_model_raises_is_the_cause(call: Call, kind: type[Exception]) -> 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_also_where_a_loop_is_running(call: Call) -> None:
     with pytest.raises(LLMTimeoutError, match="timeout"):
-        call(llm_of(slow, timeout=0.01))
+        call(llm_of(long, timeout=1e-9))
     # Those jobs are collected here, and not within another test.
     gc.collect()
 
@@ -145,4 +143,4 @@ async def test_also_where_a_loop_is_running(call: Call) -> None:
 @pytest.mark.usefixtures("idle_loop")
 def test_path_extraction_raises_what_the_model_raised() -> None:
     with pytest.raises(LLMTimeoutError):
-        SimpleLLMPathExtractor(llm=llm_of(slow, timeout=0.01))([NODE])
+        SimpleLLMPathExtractor(llm=llm_of(long, timeout=1e-9))([NODE])
