@@ -19,6 +19,7 @@ __all__ = [
     "ToolChoice",
     "check_tools",
     "describe",
+    "instruct",
 ]
 
 #: ``"auto"``, ``"none"``, ``"required"``, or the name of the tool that must be called.
@@ -139,7 +140,12 @@ def describe(tools: Sequence[Mapping[str, Any]]) -> str:
         tools: the tools in OpenAI's format.
     """
     lines = "".join(f"{json.dumps(tool, ensure_ascii=False)}\n" for tool in tools)
+    return f"You can call these tools:\n{lines}{instruct('one')}"
+
+
+def instruct(tool: str = "a tool") -> str:
+    """How to call a tool, for a system text; ``tool`` is what the text calls it."""
     return (
-        f"You can call these tools:\n{lines}To call one, write:\n"
+        f"To call {tool}, write:\n"
         f'{CALL_OPEN}\n{{"name": "...", "arguments": {{...}}}}\n{CALL_CLOSE}'
     )

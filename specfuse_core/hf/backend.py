@@ -25,6 +25,7 @@ from specfuse_core.hf.probe import METHODS, MethodChoice, choose_method
 from specfuse_core.hf.runner import Runner
 from specfuse_core.hf.sampling import Chooser, Sampler
 from specfuse_core.hf.session import LocalSession
+from specfuse_core.prompts.dialects.speech import Speech
 from specfuse_core.prompts.template import ChatTemplate, Prompt
 from specfuse_core.prompts.tokens import ResponseTokens
 from specfuse_core.request import Message, Request
@@ -163,7 +164,8 @@ class LocalBackend:
         """
         model, template = self._parts()
         tools = request.tools if request.calls else ()
-        prompt, response = self._rendered(request.messages, tools)
+        speech = self._speech(request)
+        prompt, response = self._rendered(request.messages, tools, speech, free=request.free)
         length = len(prompt.ids) + len(response.ids)
         window = self.context_window
         if max(prompt.ids, default=0) >= model.runner.config.vocab_size:
@@ -187,6 +189,7 @@ class LocalBackend:
             self._chooser(request),
             window,
             self._guide(request, prompt),
+            speech,
         )
 
     def count_tokens(self, text: str) -> int:
@@ -203,17 +206,27 @@ class LocalBackend:
         Raises:
             TemplateError: if the chat template refuses the conversation.
         """
-        prompt, response = self._rendered(messages, tools)
+        prompt, response = self._rendered(messages, tools, self.template.speech(tools))
         return len(prompt.ids) + len(response.ids)
 
     def _rendered(
-        self, messages: Sequence[Message], tools: Sequence[Tool]
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        speech: Speech | None,
+        *,
+        free: bool = True,
     ) -> tuple[Prompt, ResponseTokens]:
         """Return the prompt, and the response with the text of a final assistant message."""
         template = self.template
         with self._naming_itself():
-            prompt = template.prompt(messages, tools)
-        response = ResponseTokens(template.codec, prompt.lead, continuing=prompt.continuing)
+            prompt = template.prompt(messages, tools, free=free)
+        response = ResponseTokens(
+            template.codec,
+            prompt.lead,
+            continuing=prompt.continuing,
+            spelling=speech.spelling if speech is not None else None,
+        )
         response.push(prompt.opening)
         return prompt, response
 
@@ -233,13 +246,19 @@ class LocalBackend:
                 self._vocabulary = Vocabulary(codec, rows)
         return Guide(self._vocabulary, grammar, lead, free=request.free)
 
+    def _speech(self, request: Request) -> Speech | None:
+        """How the model writes the answer in its own form, if it has one."""
+        return self.template.speech(request.tools if request.calls else (), free=request.free)
+
     def _chooser(self, request: Request) -> Chooser:
         model, template = self._parts()
         size = int(model.runner.config.vocab_size)
         silent = {id_ for id_ in template.codec.control if id_ < size}
         # Ids beyond the tokenizer's vocabulary have no text either.
         silent |= set(range(template.codec.vocabulary, size))
-        undraftable = torch.tensor(sorted(silent - template.ends), device=model.runner.device)
+        speech = self._speech(request)
+        drawable = template.ends | (speech.drawable if speech is not None else frozenset())
+        undraftable = torch.tensor(sorted(silent - drawable), device=model.runner.device)
         return Sampler(request.sampling, self.name, undraftable.long())
 
     def _parts(self) -> tuple[LoadedModel, ChatTemplate]:

@@ -127,6 +127,22 @@ class Guide:
             self._matcher.rollback(self._steps)
         self._steps, self._drafted = 0, b""
 
+    def legal(self, text: str) -> int:
+        """How many characters of ``text`` may follow what was committed."""
+        self.rewind()
+        first = self._vocabulary.size
+        raw = text.encode()
+        taken = self._matcher.validate_tokens([first + byte for byte in raw])
+        return len(raw[:taken].decode(errors="ignore"))
+
+    def ends_after(self, text: str) -> bool:
+        """Whether what was committed satisfies the grammar with ``text``, which is legal."""
+        self.rewind()
+        self._consume(text.encode())
+        ends = self.may_end
+        self.rewind()
+        return ends
+
     @property
     def drafted(self) -> bytes:
         """The bytes of the ids that were taken since the last commit or rewind."""

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from specfuse_core.grammar.boundaries import complete_characters
-from specfuse_core.grammar.calls import complete_segment
+from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN, complete_segment, in_call
 from specfuse_core.hf.context import Context, Path
 from specfuse_core.hf.guide import Guide
 from specfuse_core.hf.sampling import Chooser
+from specfuse_core.prompts.dialects.reading import THOUGHT_CLOSE, THOUGHT_OPEN
+from specfuse_core.prompts.dialects.speech import Speech
 from specfuse_core.prompts.template import Prompt
 from specfuse_core.prompts.tokens import ResponseTokens
 from specfuse_core.types import Candidate, Cost, Verification
@@ -28,6 +30,10 @@ __all__ = ["LocalSession"]
 
 #: Number of tokens that a draft may exceed its limit by to complete its first character.
 _CHARACTER_TOKENS = 4
+#: Tokens that a draft may go on beyond its limit while they are all marks of the model's form.
+_MARK_TOKENS = 64
+#: The same while they are a call that has not ended.
+_CALL_TOKENS = 4096
 
 
 class LocalSession:
@@ -41,6 +47,7 @@ class LocalSession:
         chooser: samples the ids of drafts.
         context_window: maximum number of tokens of prompt and answer together.
         guide: the position in the grammar; None if the answer is unconstrained.
+        speech: how the model writes the answer in its own form; None if that is the common form.
     """
 
     def __init__(
@@ -52,6 +59,7 @@ class LocalSession:
         chooser: Chooser,
         context_window: int,
         guide: Guide | None = None,
+        speech: Speech | None = None,
     ) -> None:
         self._context = context
         self._prompt = list(prompt.ids)
@@ -60,6 +68,9 @@ class LocalSession:
         self._chooser = chooser
         self._window = context_window
         self._guide = guide
+        self._speech = speech
+        # Whether the last draft was the beginning of a call in the model's own form.
+        self._calling = False
         # The last drafted id, which has not been run yet. Verification runs it in the same pass.
         self._unrun: list[int] = []
         # The paths of the last verification.
@@ -86,7 +97,9 @@ class LocalSession:
         ids = self._catch_up()
         # The line still has the ids that were cut off the last draft. They open this draft.
         drafted = self._context.ids[len(ids) :][:max_tokens]
-        ends = self._draw_more(ids, drafted, max_tokens)
+        if self._speech is not None and not in_call(self._response.text):
+            return self._spoken(self._speech, ids, drafted, max_tokens)
+        ends = self._draw_more(ids, drafted, max_tokens, self._guide)
         run = len(self._context.ids) - len(ids)
         self._unrun = drafted[run:]
         if self._guide is not None:
@@ -100,16 +113,63 @@ class LocalSession:
             complete_segment(self._response.text, whole) if whole else whole, not whole
         )
 
-    def _draw_more(self, ids: list[int], drafted: list[int], max_tokens: int) -> bool:
+    def _spoken(
+        self, speech: Speech, ids: list[int], drafted: list[int], max_tokens: int
+    ) -> Candidate:
+        """A draft in the model's own form, read as text in the common form."""
+        limit = max_tokens
+        while True:
+            ends = self._draw_more(ids, drafted, limit, None)
+            native = self._response.decode_marked(drafted)
+            text = speech.reader.read(self._response.text, native, ended=ends)
+            if text is None:
+                text = self._response.decode(drafted)
+            # Marks alone are not a text yet, and half a call cannot be read.
+            more = _CALL_TOKENS if self._calling and text == CALL_OPEN else _MARK_TOKENS
+            known = bool(text) and not (self._calling and text == CALL_OPEN)
+            if known or ends or limit >= min(max_tokens + more, self.room):
+                break
+            limit += 1
+        text = text or self._response.decode(drafted)
+        run = len(self._context.ids) - len(ids)
+        self._unrun = drafted[run:]
+        self._calling = text == CALL_OPEN
+        return self._common(text, drafted, ends)
+
+    def _common(self, text: str, drafted: list[int], ends: bool) -> Candidate:
+        """The candidate of a draft that reads ``text``, if that may follow."""
+        guide, before = self._guide, self._response.text
+        if guide is not None and guide.legal(text) < len(text):
+            # A call that the tools do not take is text.
+            text = self._response.decode(drafted)
+            text = text[: guide.legal(text)]
+        text = complete_characters(text)
+        if ends and (guide is None or guide.ends_after(text)):
+            return Candidate(text, True)
+        called = text.rfind(CALL_CLOSE)
+        if called >= 0:
+            # Calls that a model writes as one list are one segment.
+            return Candidate(text[: called + len(CALL_CLOSE)])
+        thought, closed, _ = text.partition(THOUGHT_CLOSE)
+        if closed:
+            # A thought and the answer after it are segments of their own.
+            return Candidate(thought + closed)
+        opening = THOUGHT_OPEN if text.startswith(THOUGHT_OPEN) else ""
+        rest = text.removeprefix(opening)
+        whole = complete_segment(before + opening, rest) if rest else rest
+        return Candidate(opening + whole, not text)
+
+    def _draw_more(
+        self, ids: list[int], drafted: list[int], max_tokens: int, guide: Guide | None
+    ) -> bool:
         """Append sampled ids to ``drafted``. Returns whether the model ended the answer."""
-        guide = self._guide
         if guide is not None:
             guide.rewind()
             legal = [guide.take(id_) for id_ in drafted]
             if not all(legal):
                 del drafted[legal.index(False) :]
-        while not self._enough(drafted, max_tokens):
-            id_ = self._draw(ids, drafted)
+        while not self._enough(drafted, max_tokens, guide):
+            id_ = self._draw(ids, drafted, guide)
             if id_ is None:
                 return False
             if id_ in self._ends:
@@ -150,6 +210,7 @@ class LocalSession:
     def commit(self, segment: Candidate) -> None:
         """Append the segment's text, and keep the rows that verification computed for it."""
         self._response.push(segment.text)
+        self._calling = False
         if self._guide is not None:
             self._guide.commit(segment.text)
         ids, line = self.ids, self._context.ids
@@ -188,19 +249,21 @@ class LocalSession:
             context.mark()
         return ids
 
-    def _enough(self, drafted: list[int], max_tokens: int) -> bool:
+    def _enough(self, drafted: list[int], max_tokens: int, guide: Guide | None) -> bool:
         if len(drafted) < max_tokens:
             return False
         most = min(max_tokens + _CHARACTER_TOKENS, self.room)
         if len(drafted) >= most:
             return True
-        if self._guide is not None:
-            return bool(self._guide.drafted.decode(errors="ignore"))
+        if guide is not None:
+            return bool(guide.drafted.decode(errors="ignore"))
+        if self._speech is not None:
+            return True
         return bool(complete_characters(self._response.decode(drafted)))
 
-    def _draw(self, ids: list[int], drafted: list[int]) -> int | None:
+    def _draw(self, ids: list[int], drafted: list[int], guide: Guide | None) -> int | None:
         """Sample the next id; None if the grammar allows none."""
-        guide, allowed = self._guide, None
+        allowed = None
         if guide is not None:
             allowed = guide.allowed()
             allowed[sorted(self._ends)] = guide.may_end

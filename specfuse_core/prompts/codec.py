@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -103,9 +103,18 @@ class TextCodec:
         names = sorted(self._names, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, names))) if names else None
 
+    @property
+    def control_names(self) -> Mapping[str, int]:
+        """The ids of the control tokens, by their texts."""
+        return self._names
+
     def control_id(self, text: str) -> int | None:
         """Return the id of the control token that ``text`` spells; None if it spells none."""
         return self._names.get(text)
+
+    def name_of(self, control: int | None) -> str:
+        """The text of a control token; empty for None."""
+        return next((name for name, id_ in self._names.items() if id_ == control), "")
 
     @cached_property
     def opens_with_space(self) -> bool:
@@ -149,6 +158,15 @@ class TextCodec:
             return str(self._plain.decode(list(ids), skip_special_tokens=True))
         base = self._plain.decode(list(before), skip_special_tokens=True)
         full = self._plain.decode([*before, *ids], skip_special_tokens=True)
+        shared = len(base)
+        while not full.startswith(base[:shared]):
+            shared -= 1
+        return str(full[shared:])
+
+    def decode_marked(self, ids: Sequence[int], before: Sequence[int] = ()) -> str:
+        """Text of ``ids`` as a continuation of ``before``, with the text of control tokens."""
+        base = self._plain.decode(list(before), skip_special_tokens=False)
+        full = self._plain.decode([*before, *ids], skip_special_tokens=False)
         shared = len(base)
         while not full.startswith(base[:shared]):
             shared -= 1

@@ -13,7 +13,7 @@ from dataclasses import replace
 from specfuse_core.grammar.calls import write_call
 from specfuse_core.request import Message
 
-__all__ = ["REPAIRS"]
+__all__ = ["REPAIRS", "Repair"]
 
 Repair = Callable[[Sequence[Message]], list[Message]]
 
@@ -47,6 +47,23 @@ def _system_in_user(turns: Sequence[Message]) -> list[Message]:
     return [*moved, Message("user", "\n\n".join(held))] if held else moved
 
 
+def _later_system_in_user(turns: Sequence[Message]) -> list[Message]:
+    """System turns after the first become the beginning of the user turn that follows."""
+    if not turns or turns[0].role != "system":
+        return _system_in_user(turns)
+    return [turns[0], *_system_in_user(turns[1:])]
+
+
+def _transcript(turns: Sequence[Message]) -> list[Message]:
+    """The whole conversation as one user turn, a labelled paragraph for each turn."""
+    lines = [
+        f"{turn.role.capitalize()}: {turn.content}" if len(turns) > 1 else turn.content
+        for turn in _tools_as_text(turns)
+        if turn.content
+    ]
+    return [Message("user", "\n\n".join(lines))]
+
+
 def _tools_as_text(turns: Sequence[Message]) -> list[Message]:
     """Write tool calls and their results as text, in the common format of all models."""
     written: list[Message] = []
@@ -75,12 +92,16 @@ def _user_first(turns: Sequence[Message]) -> list[Message]:
 REPAIRS: tuple[tuple[Repair, ...], ...] = (
     (),
     (_merged,),
+    (_later_system_in_user,),
+    (_later_system_in_user, _merged),
     (_system_in_user,),
     (_system_in_user, _merged),
     (_tools_as_text,),
     (_tools_as_text, _merged),
+    (_tools_as_text, _later_system_in_user, _merged),
     (_tools_as_text, _system_in_user, _merged),
     (_user_first,),
     (_merged, _user_first),
     (_tools_as_text, _system_in_user, _merged, _user_first),
+    (_transcript,),
 )

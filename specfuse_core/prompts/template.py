@@ -1,51 +1,39 @@
-"""Renders conversations to prompt ids with the chat template of one base model.
+"""Conversation -> prompt ids, by one base model's own chat template.
 
-If the template refuses a conversation, a repaired form is rendered (see ``repairs``). Text from
-users never becomes a control token (see ``escape``). This module knows nothing of sessions or
-models.
+What the template does to a turn, and the form in which the model writes, are found when the model
+is loaded. What users wrote is never taken for a control token. Nothing here runs a model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jinja2 import TemplateError as JinjaError
-from transformers import PreTrainedTokenizerBase
-
-from specfuse_core.answer.channels import THINKING
-from specfuse_core.errors import NoEndTokenError, TemplateError
-from specfuse_core.grammar.tools import Tool, describe
+from specfuse_core.errors import NoEndTokenError
+from specfuse_core.grammar.tools import Tool, describe, instruct
 from specfuse_core.prompts.codec import TextCodec
+from specfuse_core.prompts.dialects.speech import Manner, Speech, answering, manner_of
 from specfuse_core.prompts.escape import Escape
-from specfuse_core.prompts.repairs import REPAIRS
+from specfuse_core.prompts.fitting import Fitting
+from specfuse_core.prompts.header import Header, header_of
+from specfuse_core.prompts.rendering import PLAIN_TEMPLATE, Rendering
 from specfuse_core.request import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["PLAIN_TEMPLATE", "ChatTemplate", "Prompt"]
 
-#: Template for base models without one: one labelled paragraph per message. The answer ends with
-#: the model's end-of-text token.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ message.role | capitalize }}: {{ message.content }}"
-    "{{ eos_token if message.role == 'assistant' }}\n\n"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}"
-)
 
-_PROBE = "specfuse\u2063"
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """A rendered conversation.
 
     Args:
-        ids: token ids of the prompt. ``[P]``
+        ids: what the model reads before the answer. ``[P]``
         lead: white space that the template puts between prompt and answer.
-        continuing: whether the answer follows ordinary text instead of a control token.
-        opening: text of a final assistant message, which the answer continues.
+        continuing: whether the answer follows ordinary text rather than a control token.
+        opening: text of a final assistant turn, which the answer continues.
     """
 
     ids: tuple[int, ...]
@@ -58,15 +46,18 @@ class ChatTemplate:
     """Renders conversations for one base model.
 
     Args:
-        tokenizer: the tokenizer, which renders the template.
-        template: a Jinja template that replaces the tokenizer's own, or the name of one of the
-            tokenizer's templates; None for the tokenizer's own.
+        tokenizer: gives the template and renders it.
+        template: a Jinja template that replaces the tokenizer's own, or the name of one of its
+            several.
         variables: extra variables of the template.
-        ends: end-of-turn ids of the generation config.
+        ends: end-of-turn ids known from the generation config.
+        response_template: how the model writes calls and thoughts (a response template of
+            transformers); by default the tokenizer's own, else it is found.
 
     Raises:
-        NoEndTokenError: if no end-of-turn token is known.
-        TemplateError: if the tokenizer has several templates and no default, and none is chosen.
+        NoEndTokenError: if nothing says when the model ends its turn.
+        TemplateError: if the tokenizer has several templates and none is chosen, or if answers
+            need control tokens that cannot be understood.
     """
 
     def __init__(
@@ -75,31 +66,63 @@ class ChatTemplate:
         template: str | None,
         variables: Mapping[str, Any],
         ends: Sequence[int],
+        response_template: Mapping[str, Any] | None = None,
     ) -> None:
         self._tokenizer = tokenizer
-        own = _own_template(tokenizer, template)
-        self._plain = own is None
-        self._template = own or PLAIN_TEMPLATE
-        self._variables = dict(variables)
+        self._rendering = Rendering(tokenizer, template, variables)
+        self._fitting = Fitting(lambda turns, tools: self._rendering.render(turns, tools))
         codec = TextCodec(tokenizer)
-        self.lead, closing = self._shape(codec)
-        self.ends = _end_ids(tokenizer, ends, closing)
+        self.manner: Manner = manner_of(self._rendering, tokenizer, codec, response_template)
+        self.header: Header = header_of(self._rendering, codec, self.manner.form)
+        if self.header.answer and self.manner.form is not None:
+            form = answering(
+                self.manner.form, self.header.answer, codec.name_of(self.header.closing)
+            )
+            self.manner = replace(self.manner, form=form)
+        self.lead = self.header.lead
+        found = {*ends, tokenizer.eos_token_id, self.header.closing, *self.manner.ends} - {None}
+        if not found:
+            raise NoEndTokenError(
+                f"nothing says when {self._rendering.name} ends its turn: neither its generation "
+                "config, nor its tokenizer, nor its chat template names an end token; set "
+                "tokenizer.eos_token or generation_config.eos_token_id."
+            )
+        self.ends = frozenset(int(id_) for id_ in found if id_ is not None)
         # End-of-turn tokens are control tokens too, whether or not they are marked special.
         self.codec = TextCodec(tokenizer, self.ends) if self.ends - codec.control else codec
-        self._begins = self._plain and _adds_bos(tokenizer, self.codec)
+        self._marks = self.manner.marks(self.codec, self.ends)
+        self._begins = (
+            self._rendering.plain
+            and tokenizer.bos_token_id is not None
+            and self.codec.opening == tokenizer.bos_token_id
+        )
 
-    def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Prompt:
-        """Render and encode a conversation.
+    def speech(self, tools: Sequence[Tool], *, free: bool = True) -> Speech | None:
+        """How the model writes an answer in its own form; None if that is the common form.
 
-        A final assistant message becomes the ``opening`` of the prompt. If the template does not
-        describe the tools, a system message does.
+        Args:
+            tools: the tools that the answer may call.
+            free: whether the text of the answer may be anything; under a constraint every model
+                writes the common form.
+        """
+        if not free:
+            return None
+        return self.manner.speech(tools, self._marks)
+
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, free: bool = True
+    ) -> Prompt:
+        """Render and encode a conversation; a final assistant turn becomes the opening.
+
+        Tools are described by the template where it does so, else in a system turn.
 
         Args:
             messages: the conversation.
-            tools: tools that the prompt describes.
+            tools: the tools that the answer may call.
+            free: whether the text of the answer may be anything (see :meth:`speech`).
 
         Raises:
-            TemplateError: if the template refuses the conversation and all its repaired forms.
+            TemplateError: if the template refuses every form of the conversation.
         """
         turns = list(messages)
         opening: list[str] = []
@@ -110,7 +133,7 @@ class ChatTemplate:
         rendered = self._described(
             [escape.hide(turn) for turn in turns], escape.hide_all(described)
         )
-        rendered = _without_thinking(rendered)
+        rendered = self.header.opened(rendered, answering=not free or self.speech(tools) is None)
         if self._begins:
             rendered = (self._tokenizer.bos_token or "") + rendered
         return Prompt(
@@ -128,142 +151,18 @@ class ChatTemplate:
         return bool(rendered)
 
     def _described(self, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
-        """Render the conversation with a description of the tools."""
-        bare = self._repaired(turns)
+        """The conversation rendered, with the tools and how to call them."""
         if not tools:
-            return bare
-        try:
-            rendered = self._repaired(turns, tools)
-        except TemplateError:
-            rendered = ""
-        # Earlier tool calls contain names of tools too, so count the names.
-        names = [tool["function"]["name"] for tool in tools]
-        if all(rendered.count(name) > bare.count(name) for name in names):
-            return rendered
-        text = describe(tools)
-        if turns and turns[0].role == "system":
-            first = replace(turns[0], content=f"{turns[0].content}\n\n{text}")
-            return self._repaired([first, *turns[1:]])
-        return self._repaired([Message("system", text), *turns])
-
-    def _repaired(self, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        fallback: str | None = None
-        error: Exception | None = None
-        for repairs in REPAIRS:
-            repaired = list(turns)
-            for repair in repairs:
-                repaired = repair(repaired)
-            try:
-                rendered = self._render(repaired, tools, add_generation_prompt=True)
-            # A template may raise errors of Jinja or of Python.
-            except (JinjaError, TypeError, ValueError, KeyError, AttributeError) as caught:
-                error = error or caught
-                continue
-            if all(_appears(turn, rendered) for turn in turns):
-                return rendered
-            fallback = fallback or rendered
-        if fallback is None:
-            raise TemplateError(
-                f"the chat template of {self._tokenizer.name_or_path or 'the model'} refuses the "
-                f"conversation ({error}); use another one with ModelConfig(chat_template=...)."
-            )
-        return fallback
-
-    def _render(
-        self,
-        turns: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] = (),
-        *,
-        add_generation_prompt: bool,
-    ) -> str:
-        rendered = self._tokenizer.apply_chat_template(
-            [_as_mapping(turn) for turn in turns],
-            tools=[dict(tool) for tool in tools] or None,
-            chat_template=self._template,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            **self._variables,
-        )
-        return str(rendered)
-
-    def _shape(self, codec: TextCodec) -> tuple[str, int | None]:
-        """Return the white space before an answer and the id of the control token after it."""
-        question = [Message("user", "a")]
-        try:
-            before = self._render(question, add_generation_prompt=True)
-            whole = self._render(
-                [*question, Message("assistant", _PROBE)], add_generation_prompt=False
-            )
-        except (JinjaError, TypeError, ValueError, KeyError, AttributeError):
-            return "", None
-        head, _, tail = whole.partition(_PROBE)
-        lead = head.removeprefix(before) if head.startswith(before) else ""
-        pattern = codec.control_pattern
-        match = pattern.match(tail.lstrip()) if pattern else None
-        return lead if lead.isspace() else "", codec.control_id(match.group()) if match else None
+            return self._fitting.rendered(turns)
+        if not self.manner.describes_tools:
+            return self._fitting.rendered(_with_system(turns, describe(tools)))
+        if not self.manner.instructs:
+            turns = _with_system(turns, instruct())
+        return self._fitting.rendered(turns, tools)
 
 
-def _own_template(tokenizer: PreTrainedTokenizerBase, wanted: str | None) -> str | None:
-    """Return the template ``wanted``, or the tokenizer's own; None if it has none."""
-    if not tokenizer.chat_template:
-        return wanted or None
-    try:
-        return tokenizer.get_chat_template(wanted or None)
-    except ValueError as error:
-        raise TemplateError(
-            f"{tokenizer.name_or_path or 'the model'} has several chat templates "
-            f"({', '.join(tokenizer.chat_template)}) and no default; name one with "
-            "ModelConfig(chat_template=...)."
-        ) from error
-
-
-def _end_ids(
-    tokenizer: PreTrainedTokenizerBase, configured: Sequence[int], closing: int | None
-) -> frozenset[int]:
-    found = {*configured, tokenizer.eos_token_id, closing} - {None}
-    if not found:
-        raise NoEndTokenError(
-            f"{tokenizer.name_or_path or 'the model'} has no end-of-turn token: generation config, "
-            "tokenizer and chat template name none; set tokenizer.eos_token or "
-            "generation_config.eos_token_id."
-        )
-    return frozenset(int(id_) for id_ in found if id_ is not None)
-
-
-def _without_thinking(rendered: str) -> str:
-    """Remove an opening reasoning marker at the end of a prompt.
-
-    The answer has to contain the marker, because the prompts of the other models do not.
-    """
-    bare = rendered.rstrip()
-    for opening, _ in THINKING:
-        if bare.endswith(opening):
-            return bare.removesuffix(opening)
-    return rendered
-
-
-def _adds_bos(tokenizer: PreTrainedTokenizerBase, codec: TextCodec) -> bool:
-    return tokenizer.bos_token_id is not None and codec.opening == tokenizer.bos_token_id
-
-
-def _as_mapping(turn: Message) -> dict[str, Any]:
-    mapping: dict[str, Any] = {"role": turn.role, "content": turn.content}
-    if turn.tool_calls:
-        mapping["tool_calls"] = [
-            {
-                "type": "function",
-                "id": call.id,
-                "function": {"name": call.name, "arguments": dict(call.arguments)},
-            }
-            for call in turn.tool_calls
-        ]
-    if turn.name is not None:
-        mapping["name"] = turn.name
-    if turn.tool_call_id is not None:
-        mapping["tool_call_id"] = turn.tool_call_id
-    return mapping
-
-
-def _appears(turn: Message, rendered: str) -> bool:
-    calls = all(call.name in rendered for call in turn.tool_calls)
-    return calls and turn.content.strip() in rendered
+def _with_system(turns: Sequence[Message], text: str) -> list[Message]:
+    """``turns`` with ``text`` at the end of their first system turn, or as one."""
+    if turns and turns[0].role == "system":
+        return [replace(turns[0], content=f"{turns[0].content}\n\n{text}"), *turns[1:]]
+    return [Message("system", text), *turns]

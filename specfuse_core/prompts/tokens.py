@@ -6,6 +6,7 @@ This module knows nothing of models or conversations. The encoding itself is in 
 from __future__ import annotations
 
 from specfuse_core.prompts.codec import Encoded, TextCodec
+from specfuse_core.prompts.dialects.spelling import Piece, Spelling
 
 __all__ = ["ResponseTokens"]
 
@@ -20,34 +21,51 @@ _BEFORE = 5
 
 
 class ResponseTokens:
-    """Text and token ids of one response, so that always ``ids == encode(lead + text)``.
+    """Text and token ids of one response in one tokenizer.
+
+    Always ``ids == encode(lead + text)``. With a spelling, ``ids`` is the encoding of the pieces in
+    which the model reads ``text``.
 
     Args:
         codec: the tokenizer.
         lead: white space that the chat template puts before an answer. It is part of the ids, but
             not of the text.
         continuing: whether the response follows ordinary text (see ``TextCodec.encode``).
+        spelling: spells the response in the model's own form, if it has one.
     """
 
-    def __init__(self, codec: TextCodec, lead: str = "", *, continuing: bool = False) -> None:
+    def __init__(
+        self,
+        codec: TextCodec,
+        lead: str = "",
+        *,
+        continuing: bool = False,
+        spelling: Spelling | None = None,
+    ) -> None:
         self.text = ""
         self._codec = codec
         self._lead = lead
         self._continuing = continuing
-        self._encoded = Encoded([], [])
+        self._spelling = spelling
+        #: The pieces before the last one, with their ids.
+        self._before: list[Piece] = []
+        self._before_ids: list[int] = []
+        self._last = _Growing(codec, continuing=continuing)
 
     @property
     def ids(self) -> list[int]:
         """Token ids of the response so far. ``[T]``"""
-        return self._encoded.ids
+        return [*self._before_ids, *self._last.encoded.ids]
 
     def peek(self, more: str) -> list[int]:
         """Return the ids that the response would have with ``more`` appended."""
-        return self._extended(more).ids
+        (_, ids), last, text = self._grown(more)
+        return [*ids, *last.extended(text).ids]
 
     def push(self, more: str) -> None:
         """Append ``more`` to the response."""
-        self._encoded = self._extended(more)
+        (self._before, self._before_ids), self._last, text = self._grown(more)
+        self._last.push(text)
         self.text += more
 
     def decode(self, drafted: list[int]) -> str:
@@ -58,9 +76,60 @@ class ResponseTokens:
         text = self._codec.decode(drafted, self._codec.anchor if self._continuing else ())
         return text.removeprefix(self._lead)
 
-    def _extended(self, more: str) -> Encoded:
-        text = self._lead + self.text + more if self.text or more else ""
-        if len(self.ids) >= _SHORT:
+    def decode_marked(self, drafted: list[int]) -> str:
+        """:meth:`decode` with the text of control tokens."""
+        before = self.ids[-_BEFORE:] or (self._codec.anchor if self._continuing else [])
+        return self._codec.decode_marked(drafted, before)
+
+    def _grown(self, more: str) -> tuple[tuple[list[Piece], list[int]], _Growing, str]:
+        """The response with ``more``: what stands before its last piece, and that piece's text."""
+        pieces = self._pieces(self.text + more)
+        before, text = pieces[:-1], pieces[-1].text if pieces else ""
+        if pieces and pieces[-1].marked:
+            before, text = pieces, ""
+        if before == self._before:
+            return (self._before, self._before_ids), self._last, text
+        ids: list[int] = []
+        continuing = self._continuing
+        for piece in before:
+            ids += self._encode(piece, continuing)
+            continuing = not (piece.marked and self._codec.opens_with_space_after_control)
+        return (before, ids), _Growing(self._codec, continuing=continuing), text
+
+    def _pieces(self, text: str) -> list[Piece]:
+        if self._spelling is None:
+            return [Piece(self._lead + text)] if text else []
+        pieces = self._spelling.pieces(text)
+        if pieces and not pieces[0].marked:
+            pieces[0] = Piece(self._lead + pieces[0].text)
+        return pieces
+
+    def _encode(self, piece: Piece, continuing: bool) -> list[int]:
+        if piece.marked:
+            return self._codec.encode_marked(piece.text)
+        return self._codec.encode(piece.text, continuing=continuing).ids
+
+
+class _Growing:
+    """Text that grows at its end, with its encoding.
+
+    Args:
+        codec: the tokenizer.
+        continuing: whether the text follows ordinary text.
+    """
+
+    def __init__(self, codec: TextCodec, *, continuing: bool) -> None:
+        self.encoded = Encoded([], [])
+        self._codec = codec
+        self._continuing = continuing
+
+    def push(self, text: str) -> None:
+        """Grow to ``text``, which begins with the text so far."""
+        self.encoded = self.extended(text)
+
+    def extended(self, text: str) -> Encoded:
+        """The encoding of ``text``, which begins with the text so far."""
+        if len(self.encoded.ids) >= _SHORT:
             spliced = self._spliced(text)
             if spliced is not None:
                 return spliced
@@ -68,7 +137,7 @@ class ResponseTokens:
 
     def _spliced(self, text: str) -> Encoded | None:
         """Join the cached encoding with a new encoding of the tail; None if they do not agree."""
-        ids, starts = self._encoded
+        ids, starts = self.encoded
         origin = -1
         first = len(ids) - _BACK
         while first > 0 and origin < 0:

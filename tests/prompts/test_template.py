@@ -342,7 +342,8 @@ def test_of_several_templates_the_default_one_is_taken() -> None:
     tokenizer = several(default="D {{ messages[-1].content }}", rag="R {{ messages[-1].content }}")
     assert rendered(ChatTemplate(tokenizer, None, {}, []), ASK) == "D How?"
     assert rendered(ChatTemplate(tokenizer, "rag", {}, []), ASK) == "R How?"
-    assert rendered(ChatTemplate(tokenizer, "X {{ bos_token }}", {}, []), ASK) == "X <s>"
+    given = ChatTemplate(tokenizer, "X {{ bos_token }}{{ messages[-1].content }}", {}, [])
+    assert rendered(given, ASK) == "X <s>How?"
 
 
 def test_of_several_templates_one_must_be_chosen() -> None:

@@ -1,0 +1,156 @@
+"""What a model wrote in its own form -> the same in the common form (DESIGN section 6).
+
+transformers' response parser does the parsing; this module joins its events to text. It knows
+nothing of ids or masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN, write_call
+from specfuse_core.prompts.dialects.table import Form
+
+__all__ = ["THOUGHTS", "THOUGHT_CLOSE", "THOUGHT_OPEN", "MakeParser", "Reader", "thinking_in"]
+
+#: How every model writes a thought in the text that all share.
+THOUGHT_OPEN, THOUGHT_CLOSE = "<think>", "</think>"
+#: How response templates call the region of a thought.
+THOUGHTS = ("thinking", "reasoning_content", "reasoning")
+
+#: The name of a tool, and its arguments.
+Call = tuple[str, dict[str, Any]]
+#: Makes transformers' parser for a response template, after a prefix, for some tools.
+MakeParser = Callable[[Mapping[str, Any], str, Sequence[Mapping[str, Any]]], Any]
+
+
+def thinking_in(text: str) -> bool:
+    """Whether ``text`` in the common form ends within a thought."""
+    return text.lstrip().startswith(THOUGHT_OPEN) and THOUGHT_CLOSE not in text
+
+
+class Reader:
+    """Reads the drafts of one model.
+
+    Args:
+        form: the form that the model writes.
+        parser: makes transformers' parser.
+        tools: the tools on offer, in OpenAI's form. They give arguments their types.
+    """
+
+    def __init__(
+        self, form: Form, parser: MakeParser, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        self._form = form
+        self._parser = parser
+        self._tools = tools
+        self._schemas = {
+            tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools
+        }
+
+    def read(self, before: str, native: str, *, ended: bool) -> str | None:
+        """The common form of a draft; None if it does not parse.
+
+        A call that has not ended yet is only its opening mark.
+
+        Args:
+            before: the response so far, in the common form.
+            native: the draft, with the text of its control tokens.
+            ended: whether the turn ends with the draft.
+        """
+        parser = self._parser(self._form.template, self._prefix(before), self._tools)
+        try:
+            events = parser.feed(native)
+            if ended:
+                events = [*events, *parser.finalize()[1]]
+        # What a region holds need not be what the form says.
+        except (ValueError, KeyError, TypeError):
+            return None
+        return self._joined(events, thinking_in(before))
+
+    def calls(self, native: str, *, closed: bool = False) -> tuple[str, list[Call]]:
+        """The calls in a whole answer: the text that they take up, and what they are.
+
+        Both are empty if there is no call, or if the answer does not parse.
+
+        Args:
+            native: the answer, in the model's form.
+            closed: count only calls that have a closing mark.
+        """
+        parser = self._parser(self._form.template, "", self._tools)
+        try:
+            events = parser.feed(native)
+            if not closed:
+                events = [*events, *parser.finalize()[1]]
+            calls = [
+                call
+                for event in events
+                if event["field"] == "tool_calls" and event["type"] == "region_close"
+                for call in _calls(event["value"])
+            ]
+        except (ValueError, KeyError, TypeError):
+            return "", []
+        said, called = ["", ""], False
+        for event in events:
+            called = called or event["field"] == "tool_calls"
+            if event["field"] == "content" and event["type"] == "region_chunk":
+                said[called] += event["text"]
+        before, after = said
+        return (native.removeprefix(before).removesuffix(after), calls) if calls else ("", [])
+
+    def _prefix(self, before: str) -> str:
+        """What tells the parser where the response stands."""
+        if thinking_in(before):
+            return self._form.thinking[0] if self._form.thinking else THOUGHT_OPEN
+        said = before.rpartition(CALL_CLOSE)[2].rpartition(THOUGHT_CLOSE)[2]
+        return self._form.content + said.rpartition("\n")[2] if said.strip() else ""
+
+    def _joined(self, events: Sequence[Mapping[str, Any]], thinking: bool) -> str:
+        text, calling = "", False
+        for event in events:
+            kind, region = event["type"], event["field"]
+            if region == "tool_calls":
+                calling = kind != "region_close"
+                if not calling:
+                    calls = [self._written(*call) for call in _calls(event["value"])]
+                    text = "\n".join([text.rstrip("\n"), *calls] if text.strip() else calls)
+            elif kind == "region_chunk":
+                text += event["text"]
+            elif region in THOUGHTS:
+                # The prefix may have opened the thought already.
+                opening = "" if thinking else THOUGHT_OPEN
+                text += opening if kind == "region_open" else THOUGHT_CLOSE
+                thinking = False
+        return text + CALL_OPEN if calling else text
+
+    def _written(self, name: str, arguments: Mapping[str, Any]) -> str:
+        return write_call(name, _ordered(arguments, self._schemas.get(name, {})))
+
+
+def _calls(value: Any) -> list[Call]:
+    """Names and arguments of the calls in one region."""
+    if isinstance(value, list):
+        return [call for item in value for call in _calls(item)]
+    function = value.get("function") if isinstance(value, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise ValueError(f"not a call: {value!r}")
+    arguments = function.get("arguments")
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"not arguments: {arguments!r}")
+    return [(function["name"], dict(arguments))]
+
+
+def _ordered(value: Any, schema: Any) -> Any:
+    """``value`` with the keys of objects in the order of the schema, which grammars follow."""
+    if not isinstance(schema, Mapping):
+        return value
+    if isinstance(value, list):
+        return [_ordered(item, schema.get("items")) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    known = schema.get("properties") or {}
+    ordered = [*(key for key in known if key in value), *(key for key in value if key not in known)]
+    return {key: _ordered(value[key], known.get(key)) for key in ordered}
