@@ -74,7 +74,7 @@ class ChatTemplate:
         codec = TextCodec(tokenizer)
         self.manner: Manner = manner_of(self._rendering, tokenizer, codec, response_template)
         self.header: Header = header_of(self._rendering, codec, self.manner.form)
-        if self.header.answer and self.manner.form is not None:
+        if self.manner.form is not None:
             form = answering(
                 self.manner.form, self.header.answer, codec.name_of(self.header.closing)
             )

@@ -6,6 +6,7 @@ nothing of ids or masks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,14 +38,20 @@ class Reader:
         form: the form that the model writes.
         parser: makes transformers' parser.
         tools: the tools on offer, in OpenAI's form. They give arguments their types.
+        marks: texts of control tokens, which are dropped where the form does not expect them.
     """
 
     def __init__(
-        self, form: Form, parser: MakeParser, tools: Sequence[Mapping[str, Any]] = ()
+        self,
+        form: Form,
+        parser: MakeParser,
+        tools: Sequence[Mapping[str, Any]] = (),
+        marks: Sequence[str] = (),
     ) -> None:
         self._form = form
         self._parser = parser
         self._tools = tools
+        self._stray = re.compile("|".join(map(re.escape, marks))) if marks else None
         self._schemas = {
             tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools
         }
@@ -116,7 +123,7 @@ class Reader:
                     calls = [self._written(*call) for call in _calls(event["value"])]
                     text = "\n".join([text.rstrip("\n"), *calls] if text.strip() else calls)
             elif kind == "region_chunk":
-                text += event["text"]
+                text += self._stray.sub("", event["text"]) if self._stray else event["text"]
             elif region in THOUGHTS:
                 # The prefix may have opened the thought already.
                 opening = "" if thinking else THOUGHT_OPEN

@@ -77,18 +77,18 @@ class Manner:
     def _calls(self) -> bool:
         return self.form is not None and "tool_calls" in self.form.template["fields"]
 
-    def marks(self, codec: TextCodec, ends: frozenset[int]) -> frozenset[int]:
+    def marks(self, codec: TextCodec, ends: frozenset[int]) -> dict[str, int]:
         """The control tokens that an answer in the form consists of, ``ends`` apart."""
         if self.form is None:
-            return frozenset()
+            return {}
         texts = [self.native, *_texts(self.form)]
-        return frozenset(
-            id_
+        return {
+            name: id_
             for name, id_ in codec.control_names.items()
             if id_ not in ends and any(name in text or re.escape(name) in text for text in texts)
-        )
+        }
 
-    def speech(self, tools: Sequence[Tool], marks: frozenset[int]) -> Speech | None:
+    def speech(self, tools: Sequence[Tool], marks: Mapping[str, int]) -> Speech | None:
         """How an answer is written; None if it needs no translation.
 
         Args:
@@ -99,9 +99,9 @@ class Manner:
             return None
         described = [tool.as_dict() for tool in tools]
         return Speech(
-            Reader(self.form, self._writer.parser, described),
+            Reader(self.form, self._writer.parser, described, [*marks]),
             Spelling(self.form, self._writer.write),
-            marks,
+            frozenset(marks.values()),
         )
 
 
@@ -222,7 +222,7 @@ def manner_of(
     writer.form = form
     native, end = writer.called(written, 1) if written is not None else ("", None)
     manner = Manner(form, common, told is not None, native, (), writer)
-    if end is None or end in manner.marks(codec, frozenset()):
+    if end is None or end in manner.marks(codec, frozenset()).values():
         return manner
     return replace(manner, ends=(end,))
 
@@ -230,9 +230,13 @@ def manner_of(
 def answering(form: Form, mark: str, closing: str) -> Form:
     """``form``, with the marks that a chat template puts around the text of an answer."""
     content = form.template["fields"].get("content", {})
-    if "open" not in content and "open_pattern" not in content:
-        fields = {**form.template["fields"], "content": {**content, "open": mark}}
+    marked = "open" in content or "open_pattern" in content
+    if marked != bool(mark):
+        content = {**content, "open": mark} if mark else {}
+        fields = {**form.template["fields"], "content": content}
         form = replace(form, template={**form.template, "fields": fields})
+    if not mark:
+        return replace(form, content="")
     return replace(form, content=mark, between=form.between or closing)
 
 
