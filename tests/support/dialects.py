@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import tiny
 from transformers import PreTrainedTokenizerFast
 
+from specfuse_core.prompts.dialects.table import FORMS
+
 __all__ = ["DIALECTS", "Dialect", "tokenizer"]
 
 _EACH = "{% for c in m.tool_calls %}"
@@ -57,7 +59,7 @@ def tokenizer(dialect: Dialect, *, writes: bool = True) -> PreTrainedTokenizerFa
     return made
 
 
-DIALECTS = (
+_ALL = (
     Dialect(
         "tool_call",
         _EACH
@@ -241,3 +243,16 @@ DIALECTS = (
     ),
     Dialect("functools", "functools" + _LIST, (), "Write functools[...]."),
 )
+
+
+def _executable(form: str) -> bool:
+    """Whether the installed transformers can read the form (the lowest release knows fewer)."""
+    (template,) = [known.template for known in FORMS if known.name == form]
+    try:
+        tiny.tokenizer("bytelevel").get_response_parser(dict(template), prefix="")
+    except ValueError:
+        return False
+    return True
+
+
+DIALECTS = tuple(dialect for dialect in _ALL if _executable(dialect.form))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -28,12 +28,14 @@ class _Scripted:
         return self._script[len(written)]
 
 
-def speaks(backend: LocalBackend, text: str, *, end: str | None = None) -> LocalBackend:
+def speaks(
+    backend: LocalBackend, text: str | Callable[[Request], str], *, end: str | None = None
+) -> LocalBackend:
     """``backend``, drafting ``text`` and then the end of the turn.
 
     Args:
         backend: of a model with random weights.
-        text: what it writes, with the text of control tokens.
+        text: what it writes, with the text of control tokens; or what it writes to a request.
         end: the control token that ends the turn; by default any.
     """
 
@@ -43,7 +45,8 @@ def speaks(backend: LocalBackend, text: str, *, end: str | None = None) -> Local
         prompt = template.prompt(request.messages, tools, free=request.free)
         stop = template.codec.control_id(end) if end else min(template.ends)
         assert stop in template.ends
-        return _Scripted(template.codec.encode_marked(text), stop, len(prompt.ids))
+        written = text if isinstance(text, str) else text(request)
+        return _Scripted(template.codec.encode_marked(written), stop, len(prompt.ids))
 
     backend._chooser = chooser  # type: ignore[method-assign]
     return backend
