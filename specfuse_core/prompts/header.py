@@ -91,7 +91,29 @@ def header_of(rendering: Rendering, codec: TextCodec, form: Form | None) -> Head
     alike = before == bare and before.rpartition(_QUESTION.content)[0].endswith(answer)
     if not marked or alike or any(mark in answer for mark in thoughts):
         answer = ""
-    return Header(between if between.isspace() else "", answer, thoughts, closing)
+    header = Header(between if between.isspace() else "", answer, thoughts, closing)
+    if unknown := _unknown(header.opened(before, answering=False), head, codec):
+        raise TemplateError(
+            f"the chat template of {rendering.name} ends its prompts with {unknown!r}, which no "
+            "finished answer has, and nothing says which control token closes it; describe it with "
+            "ModelConfig(response_template=...)."
+        )
+    return header
+
+
+def _unknown(prompt: str, head: str, codec: TextCodec) -> str:
+    """A control token at the end of a prompt that a model would have to close by another one.
+
+    Finished turns do not repeat what the prompt opens. Marks that come in pairs are closed.
+    """
+    pattern = codec.control_pattern
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(prompt, head, strict=False)) if a != b), len(prompt)
+    )
+    if pattern is None or shared >= len(prompt):
+        return ""
+    marks = [match.group() for match in pattern.finditer(prompt) if match.end() > shared]
+    return marks[-1] if len(marks) % 2 and prompt.rstrip().endswith(marks[-1]) else ""
 
 
 def _renderings(rendering: Rendering) -> tuple[str, str, str]:

@@ -16,7 +16,7 @@ from specfuse_core.request import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["PLAIN_TEMPLATE", "Rendering"]
+__all__ = ["PLAIN_TEMPLATE", "Rendering", "as_mapping", "running"]
 
 #: For base models without a chat template: one labelled paragraph per turn. The answer ends with
 #: the model's end-of-text token.
@@ -28,6 +28,7 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 
+_THREAD = "specfuse-template"
 #: Seconds that one rendering may take.
 _SECONDS = 10.0
 #: Characters that a prompt may have beyond ``_GROWTH`` times those of the conversation.
@@ -122,7 +123,7 @@ class Rendering:
             except BaseException as error:
                 failed.append(error)
 
-        thread = threading.Thread(target=run, name="specfuse-template", daemon=True)
+        thread = threading.Thread(target=run, name=_THREAD, daemon=True)
         thread.start()
         thread.join(_SECONDS)
         if thread.is_alive():
@@ -155,6 +156,11 @@ class Rendering:
                 f"{self.name} has several chat templates ({', '.join(templates)}) and none is the "
                 "default; name one with ModelConfig(chat_template=...)."
             ) from error
+
+
+def running() -> list[threading.Thread]:
+    """The threads in which templates run."""
+    return [thread for thread in threading.enumerate() if thread.name == _THREAD]
 
 
 def as_mapping(turn: Message) -> dict[str, Any]:

@@ -64,6 +64,39 @@ def _transcript(turns: Sequence[Message]) -> list[Message]:
     return [Message("user", "\n\n".join(lines))]
 
 
+def _text_before_calls(turns: Sequence[Message]) -> list[Message]:
+    """Text and calls of one turn become two turns."""
+    parted: list[Message] = []
+    for turn in turns:
+        if turn.tool_calls and turn.content:
+            parted += [replace(turn, tool_calls=()), replace(turn, content="")]
+        else:
+            parted.append(turn)
+    return parted
+
+
+def _single_calls(turns: Sequence[Message]) -> list[Message]:
+    """Several calls of one turn become several turns, each followed by its result."""
+    parted: list[Message] = []
+    rest = list(turns)
+    while rest:
+        turn = rest.pop(0)
+        if len(turn.tool_calls) < 2:
+            parted.append(turn)
+            continue
+        results = []
+        while rest and rest[0].role == "tool":
+            results.append(rest.pop(0))
+        for place, call in enumerate(turn.tool_calls):
+            content = turn.content if place == 0 else ""
+            parted.append(replace(turn, content=content, tool_calls=(call,)))
+            own = [result for result in results if call.id and result.tool_call_id == call.id]
+            parted += own or results[:1]
+            results = [result for result in results if result not in (own or results[:1])]
+        parted += results
+    return parted
+
+
 def _tools_as_text(turns: Sequence[Message]) -> list[Message]:
     """Write tool calls and their results as text, in the common format of all models."""
     written: list[Message] = []
@@ -91,6 +124,9 @@ def _user_first(turns: Sequence[Message]) -> list[Message]:
 #: Combinations of repairs, in the order in which they are tried.
 REPAIRS: tuple[tuple[Repair, ...], ...] = (
     (),
+    (_text_before_calls,),
+    (_single_calls,),
+    (_text_before_calls, _single_calls),
     (_merged,),
     (_later_system_in_user,),
     (_later_system_in_user, _merged),

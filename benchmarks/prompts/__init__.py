@@ -1,0 +1,1 @@
+"""Chat templates and tokenizers, tried on conversations and texts of many kinds."""
