@@ -29,6 +29,9 @@ class ModelConfig(Options):
         quantization_config: passed to transformers.
         chat_template: a Jinja template that replaces the tokenizer's own.
         chat_template_kwargs: extra variables for the template (``{"enable_thinking": False}``).
+        response_template: a response template of transformers, which says how the model writes tool
+            calls and thoughts. By default it is the tokenizer's own, or the form that the chat
+            template shows.
         trust_remote_code: whether code that is stored with the weights may run.
         allow_pickle: whether weights that are stored only as pickle may be opened. Opening a pickle
             file can run code.
@@ -45,6 +48,7 @@ class ModelConfig(Options):
     quantization_config: Any = None
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    response_template: dict[str, Any] | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
     weight: float = Field(default=1.0, gt=0.0)

@@ -80,7 +80,11 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
             _in_use[key] = model
         tokenizer = fetch(config, "the tokenizer", AutoTokenizer)
     template = template_of(
-        model.runner.model, tokenizer, config.chat_template, config.chat_template_kwargs
+        model.runner.model,
+        tokenizer,
+        config.chat_template,
+        config.chat_template_kwargs,
+        config.response_template,
     )
     return model, template
 
@@ -90,6 +94,7 @@ def template_of(
     tokenizer: PreTrainedTokenizerBase,
     chat_template: str | None = None,
     variables: dict[str, Any] | None = None,
+    response_template: dict[str, Any] | None = None,
 ) -> ChatTemplate:
     """Return the chat template of a loaded model.
 
@@ -99,8 +104,11 @@ def template_of(
         chat_template: a template that replaces the tokenizer's own, or the name of one of its
             templates.
         variables: extra variables of the template.
+        response_template: a response template of transformers, which says how the model writes
+            calls and thoughts; None for the tokenizer's own, or for the form that is found.
 
     Raises:
+        InvalidOptionError: if the response template is not valid.
         NoEndTokenError: if no end-of-turn token is known.
         TemplateError: if the tokenizer has several templates and no default, and none is chosen.
     """
@@ -108,7 +116,11 @@ def template_of(
     if ends is None:
         ends = []
     return ChatTemplate(
-        tokenizer, chat_template, variables or {}, [ends] if isinstance(ends, int) else list(ends)
+        tokenizer,
+        chat_template,
+        variables or {},
+        [ends] if isinstance(ends, int) else list(ends),
+        response_template,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from dialects import DIALECTS, Dialect, tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specfuse_core import Message, Tool
+from specfuse_core import FusionEngine, Message, ModelConfig, Tool
 from specfuse_core.errors import InvalidOptionError
 from specfuse_core.grammar.calls import write_call
+from specfuse_core.hf import LocalBackend
 from specfuse_core.prompts.dialects.speech import Speech
 from specfuse_core.prompts.template import ChatTemplate
 
@@ -165,6 +167,31 @@ def test_a_given_response_template_is_taken() -> None:
         native = '@@{"name": "get_weather", "arguments": {"city": "Oslo"}}@@'
         read = speech(owner).reader.read("", native, ended=True)
         assert read == write_call("get_weather", {"city": "Oslo"})
+
+
+def test_a_model_is_configured_with_a_response_template(tmp_path: Path) -> None:
+    model, own = tiny.pair("llama", "bytelevel")
+    model.save_pretrained(tmp_path)
+    own.save_pretrained(tmp_path)
+    template = {
+        "start_anchor": "assistant",
+        "fields": {
+            "tool_calls": {
+                "open": "@@",
+                "close": "@@",
+                "repeats": True,
+                "content": "json",
+                "transform": {"type": "function", "function": "{content}"},
+            },
+            "content": {},
+        },
+    }
+    config = ModelConfig(path=str(tmp_path), response_template=template)
+    engine = FusionEngine.from_pretrained([config], progress=False)
+    (backend,) = engine.backends
+    assert isinstance(backend, LocalBackend)
+    assert backend.template.manner.form is not None
+    assert backend.template.manner.form.template == template
 
 
 @pytest.mark.parametrize("broken", [{"fields": {}}, {"start_anchor": "x", "fields": {"a": 1}}, 3])
