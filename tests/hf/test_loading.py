@@ -794,12 +794,14 @@ def test_an_answer_ends_where_the_smallest_window_does() -> None:
 
 
 def test_a_template_error_of_a_request_leaves_the_engine_whole() -> None:
-    shape = "{% if messages|length > 1 %}{{ raise_exception('too many') }}{% endif %}hello"
+    shape = (
+        "{% if messages[0].content|length > 99 %}{{ raise_exception('too long') }}{% endif %}"
+        "{{ messages[0].content }}"
+    )
     model, tokenizer = tiny.pair("llama", "bytelevel", template=shape)
     fused = FusionEngine.from_models([(model, tokenizer)], names=["picky"], progress=False)
-    turns = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
-    with pytest.raises(TemplateError, match=r"picky.*too many.*chat_template"):
-        fused.generate(turns)
+    with pytest.raises(TemplateError, match=r"picky.*too long.*chat_template"):
+        fused.generate("a" * 100)
     assert fused.generate("a", max_new_tokens=3).text
 
 
