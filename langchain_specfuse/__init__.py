@@ -1,4 +1,4 @@
-"""specfuse as a LangChain chat model."""
+"""The LangChain integration: ``ChatSpecFuse``, a chat model made of several base models."""
 
 from specfuse_core.frameworks.extras import missing_extra
 

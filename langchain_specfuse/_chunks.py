@@ -24,7 +24,7 @@ __all__ = ["PROVIDER", "Chunks", "Detail"]
 PROVIDER = "specfuse"
 Detail = Literal["off", "summary", "rounds"]
 
-#: Block 0 of an answer may be its reasoning and block 1 its text; calls must not merge with them.
+#: Blocks 0 and 1 of an answer are its reasoning and its text. Calls must not merge with them.
 _FIRST_CALL = 2
 #: Makes incomplete arguments unreadable. langchain-core would complete them to a valid call.
 _CUT_OFF = "cut off: "
@@ -49,7 +49,7 @@ class Chunks:
     def __init__(self, model_name: str, detail: Detail) -> None:
         self._metadata: dict[str, Any] = {"model_name": model_name, "model_provider": PROVIDER}
         self._detail = detail
-        self._told = 0
+        self._recorded = 0  # index of the last round in the metadata
         self._calls = 0
         self._open: tuple[str, str] | None = None  # name and id of the current call
         self._arguments = ""
@@ -73,9 +73,9 @@ class Chunks:
 
     def _rounds(self, segment: Segment) -> dict[str, Any]:
         played = segment.round
-        if self._detail != "rounds" or played is None or played.index <= self._told:
+        if self._detail != "rounds" or played is None or played.index <= self._recorded:
             return {}
-        self._told = played.index
+        self._recorded = played.index
         return {"specfuse_rounds": [round_summary(played)]}
 
     def _call(self, segment: Segment) -> list[ChatGenerationChunk]:

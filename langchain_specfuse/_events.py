@@ -25,7 +25,7 @@ class Rounds:
     """Sends one event for each round of one answer."""
 
     def __init__(self) -> None:
-        self._told = 0
+        self._sent = 0  # index of the last round that was sent
 
     def tell(self, segment: Segment) -> None:
         """Send the segment's round, unless it was sent before or there is no run."""
@@ -41,9 +41,9 @@ class Rounds:
 
     def _new(self, segment: Segment) -> dict[str, Any] | None:
         played = segment.round
-        if played is None or played.index <= self._told:
+        if played is None or played.index <= self._sent:
             return None
-        self._told = played.index
+        self._sent = played.index
         if get_callback_manager_for_config(ensure_config()).parent_run_id is None:
             return None
         record = {**round_summary(played), "text": played.candidate.text}

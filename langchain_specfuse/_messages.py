@@ -72,11 +72,11 @@ def _turns(message: BaseMessage) -> list[Message]:
         if role in get_args(Role):
             return [Message(cast("Role", role), _text(message), name=name)]
         raise InvalidMessageError(
-            f"a ChatMessage has the unknown role {message.role!r}; use one of "
+            f"a ChatMessage has the unknown role {message.role!r}. Use one of "
             f"{', '.join(get_args(Role))}."
         )
     raise InvalidMessageError(
-        f"a {type(message).__name__} is no turn of a conversation; leave it out."
+        f"a {type(message).__name__} cannot be part of a conversation. Leave it out."
     )
 
 
@@ -113,8 +113,8 @@ def _part(block: Any, where: str) -> str:
     if kind == "json":
         return str(block.get("json"))
     raise InvalidMessageError(
-        f"a {where} has a content block of type {kind!r}; only text can be read (images and other "
-        "media are not supported): describe it in words, or leave it out."
+        f"a {where} has a content block of type {kind!r}, but only text is supported. Describe the "
+        "content in words, or leave it out."
     )
 
 

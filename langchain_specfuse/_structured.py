@@ -56,8 +56,8 @@ def schema_of(schema: Any) -> dict[str, Any]:
         return convert_to_json_schema(schema)
     except (ValueError, TypeError, KeyError) as error:
         raise InvalidConstraintError(
-            f"{schema!r} has no JSON schema ({error}); give a pydantic or TypedDict class, or a "
-            "schema."
+            f"{schema!r} has no JSON schema ({error}). Use a pydantic class, a TypedDict class or "
+            "a JSON schema."
         ) from error
 
 
@@ -83,15 +83,15 @@ class _Strict(BaseCumulativeTransformOutputParser[Any]):
         raise NotImplementedError
 
     def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
-        seen = _Seen()
-        yield from super()._transform(seen.watch(input))
-        self._check(*seen.all)
+        merged = _Merged()
+        yield from super()._transform(merged.passed(input))
+        self._check(*merged.answer)
 
     async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
-        seen = _Seen()
-        async for parsed in super()._atransform(seen.awatch(input)):
+        merged = _Merged()
+        async for parsed in super()._atransform(merged.apassed(input)):
             yield parsed
-        self._check(*seen.all)
+        self._check(*merged.answer)
 
 
 class _Json(_Strict):
@@ -126,7 +126,7 @@ class _Json(_Strict):
             return make(found)
         except ValidationErrors as error:
             raise OutputParserException(
-                f"the answer is no {self.target.__name__}: {error}", llm_output=text
+                f"the answer is not a valid {self.target.__name__}: {error}", llm_output=text
             ) from error
 
 
@@ -156,23 +156,23 @@ class _Seen:
         self._message: AIMessage | None = None
         self._text = ""
 
-    def watch(self, input: Iterator[str | BaseMessage]) -> Iterator[str | BaseMessage]:
+    def passed(self, input: Iterator[str | BaseMessage]) -> Iterator[str | BaseMessage]:
         for chunk in input:
-            self._keep(chunk)
+            self._add(chunk)
             yield chunk
 
-    async def awatch(
+    async def apassed(
         self, input: AsyncIterator[str | BaseMessage]
     ) -> AsyncIterator[str | BaseMessage]:
         async for chunk in input:
-            self._keep(chunk)
+            self._add(chunk)
             yield chunk
 
     @property
-    def all(self) -> tuple[AIMessage | None, str]:
+    def answer(self) -> tuple[AIMessage | None, str]:
         return self._message, self._text
 
-    def _keep(self, chunk: str | BaseMessage) -> None:
+    def _add(self, chunk: str | BaseMessage) -> None:
         self._text += chunk if isinstance(chunk, str) else chunk.text
         if isinstance(chunk, AIMessage):
             whole: Any = chunk if self._message is None else self._message + chunk
@@ -187,8 +187,9 @@ def _message(generation: Generation) -> AIMessage | None:
 def _unfinished(message: AIMessage | None, text: str) -> OutputParserException:
     finish = message.response_metadata.get("finish_reason") if message else None
     cut = message.invalid_tool_calls[0]["args"] if message and message.invalid_tool_calls else text
-    hint = "; allow more max_tokens" if finish == "length" else ""
+    hint = " Use a larger max_tokens." if finish == "length" else ""
     return OutputParserException(
-        f"the answer ended (finish_reason {finish!r}) before it was a whole object{hint}: {cut}",
+        f"the answer ended before the object was complete (finish_reason {finish!r}).{hint} "
+        f"The answer: {cut}",
         llm_output=text,
     )

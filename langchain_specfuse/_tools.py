@@ -39,12 +39,13 @@ def _described(tool: Any, strict: bool | None) -> dict[str, Any]:
         form = convert_to_openai_tool(tool, strict=strict)
     except (ValueError, TypeError, KeyError) as error:
         raise InvalidToolError(
-            f"{tool!r} describes no tool ({error}); give a function, a pydantic or TypedDict "
+            f"{tool!r} cannot be used as a tool ({error}). Use a function, a pydantic or TypedDict "
             "class, a BaseTool, or a schema with 'title' or 'name'."
         ) from error
     if "function" not in form:
         raise InvalidToolError(
-            f"a tool of type {form.get('type')!r} runs at its provider, not here; give a function."
+            f"a tool of type {form.get('type')!r} runs on the servers of its provider. Use a "
+            "function instead."
         )
     return form
 

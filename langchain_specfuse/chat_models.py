@@ -1,4 +1,4 @@
-"""ChatSpecFuse: the fused ensemble as a LangChain chat model.
+"""ChatSpecFuse, the LangChain chat model.
 
 This module connects LangChain's methods to the stream of the engine. The other modules of this
 package convert messages, tools, chunks and structured answers.
@@ -244,7 +244,7 @@ class ChatSpecFuse(Ensemble):
             for segment in segments:
                 if segment.finish_reason == "cancelled":
                     deadline.check()
-                rounds.tell(segment)
+                rounds.send(segment)
                 yield from chunks.feed(segment)
 
     async def _astream(
@@ -263,7 +263,7 @@ class ChatSpecFuse(Ensemble):
                 async for segment in segments:
                     if segment.finish_reason == "cancelled":
                         deadline.check()
-                    await rounds.atell(segment)
+                    await rounds.asend(segment)
                     for chunk in chunks.feed(segment):
                         yield chunk
 
@@ -346,18 +346,21 @@ class ChatSpecFuse(Ensemble):
                 forces a tool call, and the models see the tool's descriptions.
             include_raw: return ``{"raw": ..., "parsed": ..., "parsing_error": ...}``.
             strict: as for :meth:`bind_tools`.
-            kwargs: any other argument of a call.
+            kwargs: other arguments of a call.
 
         Raises:
             InvalidOptionError: if the method is unknown, or needs a schema and there is none.
             InvalidConstraintError: if ``schema`` has no JSON schema.
         """
         if method not in (CALLED, JSON, "json_mode"):
-            raise InvalidOptionError(
-                f"method must be 'json_schema', 'function_calling' or 'json_mode', got {method!r}."
+            raise InvalidOptionError.of(
+                "method",
+                f"must be 'json_schema', 'function_calling' or 'json_mode', got {method!r}.",
             )
         if schema is None and method != "json_mode":
-            raise InvalidOptionError(f"method={method!r} needs a schema.")
+            raise InvalidOptionError(
+                f"method={method!r} needs a schema. Give one as the first argument."
+            )
         key = ""
         if schema is not None:
             traced = {"method": method, "strict": strict}

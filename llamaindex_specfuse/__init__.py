@@ -1,4 +1,4 @@
-"""specfuse as a LlamaIndex LLM."""
+"""The LlamaIndex integration: ``SpecFuseLLM``, an LLM made of several base models."""
 
 from specfuse_core.frameworks.extras import missing_extra
 

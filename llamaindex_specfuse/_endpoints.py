@@ -63,7 +63,7 @@ _OBSERVATION = "\nObservation:"
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-# LlamaIndex's decorators have no types: mypy would see Any where an endpoint is called.
+# LlamaIndex's decorators have no types. With them alone, type checkers would see Any.
 def _chat_endpoint(method: Method) -> Method:
     return cast(Method, llm_chat_callback()(method))
 
@@ -84,7 +84,7 @@ class _Run:
     def responses(self, segment: Segment) -> list[ChatResponse]:
         if segment.finish_reason == "cancelled":
             self.deadline.check()
-        self.watch.tell(segment)
+        self.watch.send(segment)
         responses = self.answer.feed(segment)
         if segment.finish_reason is not None:
             self.watch.end((responses[-1].raw or {})["specfuse"])
@@ -115,7 +115,7 @@ class _Run:
 
 
 class Endpoints(Ensemble):
-    """The part of ``SpecFuseLLM`` that answers conversations and prompts."""
+    """The part of ``SpecFuseLLM`` that answers messages and prompts."""
 
     def _begin(self, turns: Sequence[Message], call: Mapping[str, Any], watch: RunWatch) -> _Run:
         """Open the engine's stream. A bad request raises its error here."""
@@ -135,7 +135,7 @@ class Endpoints(Ensemble):
     async def _abegin(
         self, turns: Sequence[Message], call: Mapping[str, Any], watch: RunWatch
     ) -> _Run:
-        # The first call imports torch and loads weights, which takes seconds.
+        # The first call imports torch and loads the weights, which takes seconds.
         return await asyncio.to_thread(self._begin, turns, call, watch)
 
     def _prompt(self, prompt: str, formatted: bool) -> tuple[Message, ...]:
@@ -146,7 +146,7 @@ class Endpoints(Ensemble):
 
     @_chat_endpoint
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer a conversation."""
+        """Answer a list of messages."""
         return self._begin(turns_of(messages), kwargs, RunWatch()).drained()
 
     @_chat_endpoint

@@ -29,8 +29,8 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
     """The part of ``SpecFuseLLM`` that does not generate answers."""
 
     is_function_calling_model: bool = True
-    """False makes LlamaIndex choose ReAct agents and text programs; the latter stay constrained in
-    ``structured_predict``."""
+    """False makes LlamaIndex use ReAct agents and text programs. The answers of
+    ``structured_predict`` still match their class."""
 
     @classmethod
     def class_name(cls) -> str:
@@ -84,8 +84,8 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
             NotPicklableError: always.
         """
         raise NotPicklableError(
-            "a SpecFuseLLM cannot be pickled; make it anew in the other process from its fields "
-            "(SpecFuseLLM.from_dict(llm.to_dict())), or use threads instead of processes."
+            "a SpecFuseLLM cannot be pickled. Make a new one in the other process with "
+            "SpecFuseLLM.from_dict(llm.to_dict()), or use threads instead of processes."
         )
 
     @model_serializer(mode="wrap")

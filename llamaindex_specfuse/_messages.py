@@ -51,7 +51,7 @@ def turns_of(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
         isinstance(message, ChatMessage) for message in messages
     ):
         raise InvalidMessageError(
-            "chat takes a list of ChatMessage; a question alone goes to complete()."
+            "chat needs a list of ChatMessage. Use complete() for a single question."
         )
     return tuple(_turn(message) for message in messages)
 
@@ -87,9 +87,8 @@ def _texts(blocks: Sequence[Any], where: str) -> Iterator[str]:
             yield from _texts([block.cited_content], where)
         elif not isinstance(block, ThinkingBlock | ToolCallBlock | CachePoint):
             raise InvalidMessageError(
-                f"a {where} message has a content block of type {block.block_type!r}; only text "
-                "can be read (images and other media are not supported): describe it in words, or "
-                "leave it out."
+                f"a {where} message has a content block of type {block.block_type!r}, but only "
+                "text is supported. Describe the content in words, or leave it out."
             )
 
 

@@ -52,15 +52,15 @@ class Answer:
         if called is not None:
             self._calls.append(called)
         if segment.text or called is not None:
-            told: dict[str, Any] = {
+            record: dict[str, Any] = {
                 "model": segment.author,
                 "text": segment.text,
                 "channel": segment.channel,
             }
             if segment.round is not None:
-                told["round"] = segment.round.index
-            self._segments.append(told)
-            raw = {"specfuse": {**self._request, "segment": told}}
+                record["round"] = segment.round.index
+            self._segments.append(record)
+            raw = {"specfuse": {**self._request, "segment": record}}
             if segment.channel == "text":
                 self._text += segment.text
                 yield self._response(segment.text, raw)
@@ -98,7 +98,7 @@ class Answer:
             )
             for call in self._calls
         ]
-        # The core's programs look for calls here, and nowhere else (program/utils.py).
+        # LlamaIndex's programs only look for calls here (program/utils.py).
         extra = {"tool_calls": [_openai(call) for call in self._calls]} if self._calls else {}
         return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
 

@@ -37,12 +37,14 @@ class Form(Generic[Model]):
 
     def __init__(self, output_cls: type[Model], mode: PydanticProgramMode) -> None:
         if not (isinstance(output_cls, type) and issubclass(output_cls, BaseModel)):
-            raise InvalidConstraintError(f"{output_cls!r} is no pydantic class.")
+            raise InvalidConstraintError(
+                f"output_cls must be a pydantic class, got {output_cls!r}."
+            )
         try:
             self._schema = output_cls.model_json_schema()
         except Exception as error:
             raise InvalidConstraintError(
-                f"{output_cls.__name__} has no JSON schema ({error})."
+                f"{output_cls.__name__} has no JSON schema ({error}). Use fields that have one."
             ) from error
         self._class = output_cls
         self._called = mode == PydanticProgramMode.FUNCTION
@@ -75,10 +77,10 @@ class Form(Generic[Model]):
             return self._class.model_validate_json(text)
         except ValidationError as error:
             finish = finish_reason(response)
-            hint = "; allow more max_tokens" if finish == "length" else ""
+            hint = " Use a larger max_tokens." if finish == "length" else ""
             raise StructuredAnswerError(
-                f"the answer (finish_reason {finish!r}) is no {self._class.__name__}{hint}: "
-                f"{text!r}: {error}"
+                f"the answer is not a valid {self._class.__name__} (finish_reason {finish!r})."
+                f"{hint} The answer: {text!r}. The error: {error}"
             ) from error
 
     def partial(self, response: ChatResponse) -> Model | FlexibleModel | None:

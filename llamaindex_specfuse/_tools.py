@@ -23,7 +23,7 @@ def described(tools: Sequence[Any]) -> list[dict[str, Any]]:
     """Convert tools to OpenAI's form, as plain values, since they are part of events.
 
     Args:
-        tools: LlamaIndex's tools, the engine's own ``Tool``\\ s, or mappings in OpenAI's form.
+        tools: LlamaIndex's tools, ``Tool`` objects of the engine, or mappings in OpenAI's form.
 
     Raises:
         InvalidToolError: if an object does not describe a tool.
@@ -42,7 +42,7 @@ def _tool(tool: Any) -> Tool:
     metadata: Any = getattr(tool, "metadata", None)
     if not hasattr(metadata, "get_parameters_dict"):
         raise InvalidToolError(
-            f"{tool!r} describes no tool; give a FunctionTool, a QueryEngineTool or another "
+            f"{tool!r} cannot be used as a tool. Use a FunctionTool, a QueryEngineTool or another "
             "BaseTool."
         )
     return Tool(metadata.name, metadata.description or "", metadata.get_parameters_dict())

@@ -1,4 +1,4 @@
-"""SpecFuseLLM: the fused ensemble as a LlamaIndex LLM.
+"""SpecFuseLLM, the LlamaIndex LLM.
 
 This module adds tools and structured answers to the endpoints of ``_endpoints``.
 """
@@ -227,12 +227,12 @@ class SpecFuseLLM(Endpoints):
         calls = selections(response.message)
         if not calls and error_on_no_tool_call:
             hint = (
-                "allow more max_tokens"
+                "Use a larger max_tokens"
                 if finish_reason(response) == "length"
-                else "require a call (tool_required=True), or allow answers without one "
-                "(error_on_no_tool_call=False)"
+                else "Require a call with tool_required=True, or allow answers without one with "
+                "error_on_no_tool_call=False"
             )
-            raise ToolCallError(f"the answer calls no tool: {response.message.content!r}; {hint}.")
+            raise ToolCallError(f"the answer calls no tool: {response.message.content!r}. {hint}.")
         return calls
 
     def _calling(
@@ -245,7 +245,7 @@ class SpecFuseLLM(Endpoints):
         """Return the arguments of ``chat`` for the two methods below."""
         history = list(chat_history or [])
         said = history[0] if history else None
-        # A program that predicts asynchronously forgets it (function_program.py).
+        # Asynchronous programs do not add the system prompt (function_program.py).
         if said is None or said.role != MessageRole.SYSTEM or said.content != self.system_prompt:
             history = self._extend_messages(history)
         if options.get("tool_choice") is None:

@@ -1,8 +1,8 @@
 """Errors of the LlamaIndex integration, and errors of the engine that are also errors of Python.
 
-No error is a ValueError, TypeError or RuntimeError. LlamaIndex's response synthesizers take the
-first two for an answer that could not be parsed, and return "Empty Response"; its ``asyncio_run``
-takes the last for a nested event loop, and raises "Detected nested async".
+No error is a ValueError, TypeError or RuntimeError. LlamaIndex's response synthesizers treat the
+first two as an answer that cannot be parsed, and return "Empty Response". Its ``asyncio_run``
+treats the last as a nested event loop, and raises "Detected nested async".
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ToolCallError(GenerationError):
 
 
 class NotPicklableError(FusionError, pickle.PicklingError):
-    """A model in memory cannot be sent to another process."""
+    """An LLM cannot be pickled, because its base models are in the memory of this process."""
 
 
 @contextmanager

@@ -68,12 +68,12 @@ class FusionRoundEvent(BaseEvent):
 
     @classmethod
     def class_name(cls) -> str:
-        """Name of the event's class, for handlers that look at names."""
+        """The name of this class in serialized forms."""
         return "FusionRoundEvent"
 
 
 class FusionEndEvent(BaseEvent):
-    """An answer is complete.
+    """The end of an answer.
 
     Args:
         request_id: id of the answer.
@@ -86,7 +86,7 @@ class FusionEndEvent(BaseEvent):
 
     @classmethod
     def class_name(cls) -> str:
-        """Name of the event's class, for handlers that look at names."""
+        """The name of this class in serialized forms."""
         return "FusionEndEvent"
 
 
@@ -153,15 +153,15 @@ class FusionTrace:
 class FusionTraceHandler(BaseEventHandler):
     """Collects the trace of all events of a dispatcher.
 
-    ``get_dispatcher().add_event_handler(FusionTraceHandler())`` sees the whole process;
-    :func:`capture` sees one run.
+    ``get_dispatcher().add_event_handler(FusionTraceHandler())`` traces the whole process. Use
+    :func:`capture` to trace only a part of it.
     """
 
     _trace: FusionTrace = PrivateAttr(default_factory=FusionTrace)
 
     @classmethod
     def class_name(cls) -> str:
-        """Name of the handler's class."""
+        """The name of this class in serialized forms."""
         return "FusionTraceHandler"
 
     @property
@@ -201,17 +201,17 @@ class RunWatch:
         self._span = active_span_id.get()
         self._tags = dict(active_instrument_tags.get())
         self._traces = _captures.get()
-        self._told = 0
+        self._sent = 0  # index of the last round that was sent
 
     def tell(self, segment: Segment) -> None:
         """Send the segment's round once."""
         played = segment.round
-        if played is not None and played.index > self._told:
-            self._told = played.index
+        if played is not None and played.index > self._sent:
+            self._sent = played.index
             drafts = zip(played.drafters, played.candidates, strict=True)
             summary = round_summary(played)
             summary.pop("chars")
-            self._send(
+            self._dispatch(
                 FusionRoundEvent(
                     **self._where,
                     **summary,
@@ -232,7 +232,7 @@ class RunWatch:
             "tags": dict(self._tags),
         }
 
-    def _send(self, event: BaseEvent) -> None:
+    def _dispatch(self, event: BaseEvent) -> None:
         _dispatcher.event(event)
         for trace in self._traces:
             trace.add(event)

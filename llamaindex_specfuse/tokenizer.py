@@ -1,4 +1,4 @@
-"""A tokenizer for ``Settings.tokenizer`` that never counts too few.
+"""A tokenizer for ``Settings.tokenizer`` that never counts too few tokens.
 
 LlamaIndex measures prompts with one global tokenizer, which does not know the base models. This
 tokenizer returns the encoding of the base model that needs the most tokens for the text.

@@ -1,4 +1,4 @@
-"""Errors of the engine as the frameworks know them: other classes, and other names of options."""
+"""Errors of the engine as errors of the frameworks, with the frameworks' names of options."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OPTIONS = {"max_new_tokens": "max_tokens"}
 
 @contextmanager
 def renamed(names: Mapping[type[FusionError], type[FusionError]]) -> Iterator[None]:
-    """Raise errors of the engine as the framework's classes, about the framework's options.
+    """Replace errors of the engine by those of the framework.
 
     Args:
-        names: for a class of the engine's errors, the class that derives from it.
+        names: error classes of the engine, and the framework's classes that derive from them.
     """
     try:
         yield

@@ -28,19 +28,23 @@ def choice_of(choice: Any, tools: Sequence[Tool]) -> str:
         InvalidOptionError: if the form is unknown.
         UnknownToolError: if no tool has that name.
     """
+    given = choice
     if isinstance(choice, Mapping):
         function = choice.get("function")
         named = function.get("name") if isinstance(function, Mapping) else choice.get("name")
         choice = named or choice.get("type")
         if not choice:
-            raise InvalidOptionError(
-                "tool_choice names no tool; write 'any', a tool's name, or "
-                '{"type": "function", "function": {"name": ...}}.'
+            raise InvalidOptionError.of(
+                "tool_choice",
+                "must contain the name of a tool, for example "
+                f'{{"type": "function", "function": {{"name": "add"}}}}, got {given!r}.',
             )
     word = {None: "auto", True: "required", False: "none", "any": "required"}.get(choice, choice)
     if not isinstance(word, str):
-        raise InvalidOptionError(
-            f"tool_choice is a word, a tool's name, a mapping or a bool, got {choice!r}."
+        raise InvalidOptionError.of(
+            "tool_choice",
+            "must be 'auto', 'none', 'any', 'required', the name of a tool, a mapping or a bool, "
+            f"got {choice!r}.",
         )
     # Tools of the same name are refused later.
     check_tools(list({tool.name: tool for tool in tools}.values()), word)
@@ -69,7 +73,8 @@ def constraint_of(response_format: Any) -> Constraint | None:
         if isinstance(schema, Mapping):
             return JsonSchema(closed(schema))
     raise InvalidConstraintError(
-        'response_format is {"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, '
+        "response_format must be "
+        '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, '
         f'{{"type": "json_object"}} or {{"type": "text"}}, got {response_format!r}.'
     )
 

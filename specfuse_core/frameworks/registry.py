@@ -40,7 +40,7 @@ def model_configs(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[Model
         models = [models]
     if not models:
         raise EmptyEnsembleError(
-            "no base model was given; name at least one, or leave models out for the bundled ones."
+            "models must have at least one model. Leave models out to use the bundled models."
         )
     return tuple(ModelConfig.of(model) for model in models)
 

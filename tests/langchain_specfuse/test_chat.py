@@ -555,9 +555,11 @@ def test_choices_that_make_no_sense_are_refused_when_bound() -> None:
     for odd in (7, {}, {"function": {}}):
         with pytest.raises(InvalidOptionError):
             model.bind_tools([add], tool_choice=odd)  # type: ignore[arg-type]
-    with pytest.raises(InvalidToolError, match="describes no tool"):
+    with pytest.raises(
+        InvalidToolError, match=r"(?s)^3 cannot be used as a tool .* Use a function"
+    ):
         model.bind_tools([3])  # type: ignore[list-item]
-    with pytest.raises(InvalidToolError, match="provider"):
+    with pytest.raises(InvalidToolError, match=r"runs on the servers of its provider\. Use a"):
         model.bind_tools([{"type": "web_search"}])
 
 
@@ -648,7 +650,10 @@ def test_whatever_models_want_the_answer_has_its_form() -> None:
 async def test_an_answer_that_was_cut_off_is_an_error(method: Any) -> None:
     model = chat(competent).with_structured_output(Person, method=method)
     cut: Any = model.first.bind(max_tokens=1) | model.last  # type: ignore[attr-defined]
-    with pytest.raises(OutputParserException, match="before it was a whole object"):
+    with pytest.raises(
+        OutputParserException,
+        match=r"the answer ended before the object was complete .* larger max_tokens",
+    ):
         cut.invoke("Who is 'Anna', 31?")
     with pytest.raises(OutputParserException):
         list(cut.stream("Who is 'Anna', 31?"))
