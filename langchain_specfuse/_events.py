@@ -27,14 +27,14 @@ class Rounds:
     def __init__(self) -> None:
         self._sent = 0  # index of the last round that was sent
 
-    def tell(self, segment: Segment) -> None:
+    def send(self, segment: Segment) -> None:
         """Send the segment's round, unless it was sent before or there is no run."""
         record = self._new(segment)
         if record is not None:
             dispatch_custom_event(EVENT, record)
 
-    async def atell(self, segment: Segment) -> None:
-        """Like :meth:`tell`, also for asynchronous handlers."""
+    async def asend(self, segment: Segment) -> None:
+        """Like :meth:`send`, also for asynchronous handlers."""
         record = self._new(segment)
         if record is not None:
             await adispatch_custom_event(EVENT, record)

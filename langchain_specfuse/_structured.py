@@ -149,8 +149,8 @@ class _PydanticCall(_StrictCall, PydanticToolsParser):
     pass
 
 
-class _Seen:
-    """Passes its input on and remembers it."""
+class _Merged:
+    """Passes chunks on, and merges them."""
 
     def __init__(self) -> None:
         self._message: AIMessage | None = None

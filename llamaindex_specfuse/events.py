@@ -203,7 +203,7 @@ class RunWatch:
         self._traces = _captures.get()
         self._sent = 0  # index of the last round that was sent
 
-    def tell(self, segment: Segment) -> None:
+    def send(self, segment: Segment) -> None:
         """Send the segment's round once."""
         played = segment.round
         if played is not None and played.index > self._sent:
@@ -222,7 +222,7 @@ class RunWatch:
 
     def end(self, summary: dict[str, Any]) -> None:
         """Send the event that the answer is complete."""
-        self._send(FusionEndEvent(**self._where, summary=summary))
+        self._dispatch(FusionEndEvent(**self._where, summary=summary))
 
     @property
     def _where(self) -> dict[str, Any]:

@@ -44,8 +44,7 @@ def spelled_out(arguments: Sequence[str], group: Any) -> list[str]:
         UnknownOptionError: if that argument looks like a mistyped command. A word in a longer
             sentence does not.
     """
-    own = {name for option in group.params for name in option.opts} | {"--help"}
-    if not arguments or arguments[0] in own:
+    if not arguments or arguments[0] in _own_options(group):
         return list(arguments)
     valued = {
         name
@@ -56,11 +55,17 @@ def spelled_out(arguments: Sequence[str], group: Any) -> list[str]:
     }
     words = _words(arguments, valued)
     at = words[0] if words else len(arguments)
-    if at < len(arguments) and arguments[at] in group.commands:
-        return [arguments[at], *arguments[:at], *arguments[at + 1 :]]
-    if "--" not in arguments[:at]:
-        _check_command([arguments[word] for word in words], list(group.commands))
+    # What follows two dashes is the question.
+    if words and "--" not in arguments[:at]:
+        if arguments[at] in group.commands:
+            return [arguments[at], *arguments[:at], *arguments[at + 1 :]]
+        _check_command([arguments[word] for word in words], group)
     return ["run", *arguments]
+
+
+def _own_options(group: Any) -> list[str]:
+    """Return the options of ``specfuse`` itself, which come before any command."""
+    return ["--help", *(name for option in group.params for name in option.opts)]
 
 
 def _words(arguments: Sequence[str], valued: set[str]) -> list[int]:
@@ -78,15 +83,19 @@ def _words(arguments: Sequence[str], valued: set[str]) -> list[int]:
     return found
 
 
-def _check_command(words: Sequence[str], commands: Sequence[str]) -> None:
+def _check_command(words: Sequence[str], group: Any) -> None:
     # A question that is typed without quotes has more words, and one with quotes has spaces.
-    if not 1 <= len(words) <= 2 or not re.fullmatch(r"[a-z-]+", words[0]):
+    if len(words) > 2 or not re.fullmatch(r"[a-z-]+", words[0]):
         return
-    near = difflib.get_close_matches(words[0], commands, n=1, cutoff=_SIMILAR)
+    meant = {name: name for name in group.commands}
+    if len(words) == 1:
+        # Other programs have commands for their own options, for example `help`.
+        meant |= {name.lstrip("-"): name for name in _own_options(group)}
+    near = difflib.get_close_matches(words[0], meant, n=1, cutoff=_SIMILAR)
     if near:
         raise UnknownOptionError(
-            f"there is no command {words[0]!r}; did you mean 'specfuse {near[0]}'? To ask it as a "
-            f"question, write: specfuse run {shlex.quote(' '.join(words))}."
+            f"there is no command {words[0]!r}; did you mean 'specfuse {meant[near[0]]}'? To ask "
+            f"it as a question, write: specfuse run {shlex.quote(' '.join(words))}."
         )
 
 

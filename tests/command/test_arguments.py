@@ -131,6 +131,8 @@ def test_an_option_of_another_program_is_answered(
         (["chatt"], "chat", "chatt"),
         (["cht"], "chat", "cht"),
         (["chats"], "chat", "chats"),
+        (["help"], "--help", "help"),
+        (["versio"], "--version", "versio"),
         (["rn", "hi"], "run", "'rn hi'"),
         (["runn", "What is it?"], "run", "'runn What is it?'"),
         (["--seed", "4", "chatt"], "chat", "chatt"),
@@ -147,7 +149,9 @@ def test_a_mistyped_command_is_asked_about(
 ) -> None:
     monkeypatch.setattr(cli, "make_engine", None)
     said, code = refused(arguments, capsys)
-    words = [word for word in arguments if re.fullmatch("chatt|cht|chats|rn|runn", word)]
+    words = [
+        word for word in arguments if re.fullmatch("chatt|cht|chats|rn|runn|help|versio", word)
+    ]
     assert said == (
         f"specfuse: there is no command {words[0]!r}; did you mean 'specfuse {command}'? To ask it "
         f"as a question, write: specfuse run {question}.\n"
@@ -168,7 +172,10 @@ def test_a_mistyped_command_is_asked_about(
         ["chatt is what"],
         ["chats", "cost", "what?"],
         ["cat", "food", "is", "what?"],
+        ["help", "me"],
         ["--", "chatt"],
+        ["--", "chat"],
+        ["--quiet", "--", "chat", "now"],
         ["--quiet", "--", "chatt"],
         ["-m", "chatt", "hello"],
         ["--system", "rn", "hello"],
