@@ -19,7 +19,8 @@ def shares(votes: Mapping[str, float | None]) -> dict[str, float]:
     """Return q_i, each candidate's share of the votes of a round. The shares sum to 1.
 
     Args:
-        votes: vote of each candidate by its drafter's name; None counts as 0.
+        votes: vote of each candidate by its drafter's name; None counts as 0. If all votes are 0,
+            the shares are equal.
     """
     total = math.fsum(vote for vote in votes.values() if vote is not None)
     if total <= 0:
