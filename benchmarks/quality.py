@@ -90,13 +90,10 @@ def _best(found: Mapping[str, Sequence[Answer]], task: str) -> str:
 def _shown(ask: Ask) -> Ask:
     """Add a progress bar on standard error to ``ask``, if it is a terminal."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        return ask
     return lambda jobs, together: track(
-        ask(jobs, together),
-        "answering",
-        len(jobs),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
+        ask(jobs, together), "answering", len(jobs), console=console, transient=True
     )
 
 
