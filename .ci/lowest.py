@@ -1,7 +1,7 @@
 """Prints the lowest version of each package that specfuse declares, as a constraints file for pip.
 
-Only what users install counts: the dependencies and the extra ``all``. torch is left out: see the
-Makefile.
+Only what users install counts: the dependencies, the extra ``all`` and what builds the package.
+torch is left out: see the Makefile.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 
 
-def lowest(project: Mapping[str, Any], extra: str) -> dict[str, str]:
-    """The lowest versions that a project's dependencies and one of its extras declare, by name.
+def lowest(declared: Mapping[str, Any], extra: str) -> dict[str, str]:
+    """The lowest versions that a pyproject.toml declares for users of an extra, by name.
 
     Raises:
         ValueError: for a requirement without a lower bound.
     """
     found = {}
-    for requirement in _required(project, extra):
+    building = map(Requirement, declared["build-system"]["requires"])
+    for requirement in (*building, *_required(declared["project"], extra)):
         bounds = [each.version for each in requirement.specifier if each.operator in (">=", "==")]
         if len(bounds) != 1:
             raise ValueError(f"{requirement} must have one lower bound (>=)")
@@ -44,7 +45,7 @@ def _required(project: Mapping[str, Any], extra: str) -> Iterator[Requirement]:
 
 
 if __name__ == "__main__":
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     for name, version in lowest(declared, "all").items():
         if name != "torch":
             print(f"{name}=={version}")
