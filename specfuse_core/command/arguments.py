@@ -26,6 +26,8 @@ _OPTIONS = {
     "model_exit": "--no-exit",
     "path": "--model",
 }
+#: How the parser says that a value has the wrong type.
+_REFUSED = re.compile(r"(?P<value>'.*') is not (?P<kind>an? valid .+)")
 #: The least similarity, from 0 to 1, of a mistyped command and the command.
 _SIMILAR = 0.8
 
@@ -119,7 +121,11 @@ def misuse(error: Any) -> str:
         return f"{message[:1].lower()}{message[1:]}; {help_}"
     if isinstance(error.__cause__, ValidationError):
         return f"{param.opts[0]} {problem_of(error.__cause__.errors())}"
-    return f"{param.opts[0]} is not valid: {error.message.rstrip('.')}."
+    message = error.message.rstrip(".")
+    # Older releases of typer convert numbers without pydantic.
+    if refused := _REFUSED.fullmatch(message):
+        return f"{param.opts[0]} must be {refused['kind']}, got {refused['value']}."
+    return f"{param.opts[0]} is not valid: {message}."
 
 
 def _forms(params: Sequence[Any]) -> dict[str, str]:
