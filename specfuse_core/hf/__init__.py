@@ -6,11 +6,13 @@ Templates and tokenizers belong in ``prompts/``; rounds and votes belong in ``al
 from specfuse_core.hf.backend import LoadedModel, LocalBackend
 from specfuse_core.hf.loading import check_files, load_model, template_of
 from specfuse_core.hf.runner import Runner
+from specfuse_core.hf.trees import check_distinct
 
 __all__ = [
     "LoadedModel",
     "LocalBackend",
     "Runner",
+    "check_distinct",
     "check_files",
     "load_model",
     "template_of",

@@ -81,7 +81,14 @@ class LoadedModel:
         return self._choice.failures
 
     def context(self, capacity: int) -> Context:
-        """Create an empty context with memory for ``capacity`` ids."""
+        """Create an empty context with memory for ``capacity`` ids.
+
+        It runs with the adapters that are active now.
+
+        Raises:
+            ModelLoadError: if the adapters that are active in the model cannot be used.
+        """
+        self.runner.follow()
         return METHODS[self.method](self.runner, capacity)
 
 
@@ -157,8 +164,8 @@ class LocalBackend:
         """Open a session for a request. Renders the prompt, but does not run the model yet.
 
         Raises:
-            ModelLoadError: if the model could not be loaded, or its tokenizer belongs to another
-                model.
+            ModelLoadError: if the model could not be loaded, its tokenizer belongs to another
+                model, or its adapters cannot be used.
             PromptTooLongError: if the prompt leaves no room for an answer.
             TemplateError: if the chat template refuses the conversation.
         """

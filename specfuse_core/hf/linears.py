@@ -7,14 +7,16 @@ same weights. In bfloat16 PyTorch uses oneDNN already. This module knows nothing
 
 from __future__ import annotations
 
-import copy
-from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-__all__ = ["OneDnnLinear", "with_onednn"]
+from specfuse_core.hf.trees import is_compiled, twin
+
+__all__ = ["OneDnnLinear", "use_onednn", "with_onednn"]
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class OneDnnLinear(nn.Linear):
@@ -33,34 +35,33 @@ class OneDnnLinear(nn.Linear):
         return super().forward(input)
 
 
-def with_onednn(model: PreTrainedModel) -> PreTrainedModel:
+def with_onednn(model: Model) -> Model:
     """Return a copy of ``model`` whose linear layers use oneDNN.
 
-    The copy shares weights, buffers and configuration with ``model``, which is not changed. Later
-    changes of the weights apply to both. Layers that are added to ``model`` later (such as an
-    adapter) are not in the copy.
+    The copy shares weights, buffers and configuration with ``model``, which is not changed.
 
     Returns:
-        The copy, or ``model`` itself if no layer can use oneDNN.
+        The copy, or ``model`` itself if no layer can use oneDNN, or if torch.compile has compiled
+        the model.
     """
-    linears = [module for module in model.modules() if _gains(module)]
-    if not linears or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not any(map(_gains, model.modules())) or is_compiled(model):
         return model
-    shared = chain(
-        model.parameters(),
-        model.buffers(),
-        # The configuration has the attention window, which must be the same in both.
-        (module.config for module in model.modules() if hasattr(module, "config")),
-    )
-    twin = copy.deepcopy(model, {id(one): one for one in shared})
-    for module in twin.modules():
+    return use_onednn(twin(model))
+
+
+def use_onednn(model: Model) -> Model:
+    """Change the linear layers of ``model`` so that they use oneDNN, and return it.
+
+    This includes the layers of adapters and the layers that the adapters are put around.
+    """
+    for module in model.modules():
         if _gains(module):
             module.__class__ = OneDnnLinear
-    return twin
+    return model
 
 
 def _gains(module: nn.Module) -> bool:
-    # Subclasses of nn.Linear (quantized layers, adapters) are not replaced.
-    if type(module) is not nn.Linear:
+    # Subclasses of nn.Linear (quantized layers) are not replaced.
+    if type(module) is not nn.Linear or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     return module.weight.is_cpu and module.weight.dtype == torch.float32

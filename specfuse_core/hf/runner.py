@@ -7,14 +7,16 @@ nothing of requests.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import threading
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from specfuse_core.hf.linears import with_onednn
+from specfuse_core.hf.linears import use_onednn, with_onednn
+from specfuse_core.hf.trees import has_virtual_tokens, own_tree, state_of, wrapped
 
 __all__ = ["MaskForm", "Runner"]
 
@@ -34,6 +36,9 @@ _OTHER_WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size"
 class Runner:
     """Runs a causal LM on token ids and returns logits.
 
+    The model is run by a copy of its modules that shares its weights, if the linear layers can use
+    oneDNN or if the layers hold adapters. :meth:`follow` renews the copy.
+
     Args:
         model: a causal LM in eval mode.
         onednn: whether linear layers use oneDNN on a CPU.
@@ -41,13 +46,34 @@ class Runner:
 
     def __init__(self, model: PreTrainedModel, *, onednn: bool = True) -> None:
         self.model = model
-        self._on_cpu = with_onednn(model) if onednn else model
+        self._onednn = onednn
+        self._lock = threading.Lock()
+        self._state: Hashable = None
+        self.follow()
         parameters = _parameters(model)
         self._takes_positions = "position_ids" in parameters
         self._takes_keep = "logits_to_keep" in parameters
-        self._cache_name = next((name for name in _CACHE_NAMES if name in parameters), None)
+        names = (name for name in _CACHE_NAMES if name in parameters)
+        # PEFT passes virtual tokens to each pass, at its start or as a cache of its own.
+        self._cache_name = None if has_virtual_tokens(model) else next(names, None)
         self.takes_masks = "attention_mask" in parameters
-        self.config = model.config.get_text_config(decoder=True)
+
+    def follow(self) -> None:
+        """Renew the copy if the owner of the model has changed its layers or adapters since.
+
+        Raises:
+            ModelLoadError: if the adapters that are active in the model cannot be used.
+        """
+        with self._lock:
+            self._placed = self.device
+            state = state_of(self.model)
+            if state == self._state:
+                return
+            tree: Any = own_tree(self.model)
+            if self._onednn:
+                tree = use_onednn(tree) if tree is not self.model else with_onednn(tree)
+            self._tree, self._state = tree, state
+            self.config = tree.config.get_text_config(decoder=True)
 
     @property
     def name(self) -> str:
@@ -136,10 +162,11 @@ class Runner:
             options["attention_mask"] = mask
         if self._takes_keep:
             options["logits_to_keep"] = keep
-        input_ids = torch.tensor([list(ids)], device=self.device)
-        # The oneDNN copy is for the CPU only; the model may have been moved to another device.
-        model = self._on_cpu if input_ids.is_cpu else self.model
-        output = model(input_ids=input_ids, **options)
+        device = self.device
+        if device != self._placed:
+            # The model was moved. The weights of the copy move with it, but not the buffers.
+            self.follow()
+        output = self._tree(input_ids=torch.tensor([list(ids)], device=device), **options)
         logits: Tensor = output.logits[0]
         if keep and logits.shape[0] > keep:
             logits = logits[-keep:]
@@ -152,25 +179,15 @@ class Runner:
 def _parameters(model: nn.Module) -> set[str]:
     """Return the argument names of the forward pass, also of models inside wrappers."""
     names: set[str] = set()
-    wrapped: nn.Module | None = model
-    while wrapped is not None:
-        parameters = inspect.signature(wrapped.forward).parameters.values()
+    inner: nn.Module | None = model
+    while inner is not None:
+        parameters = inspect.signature(inner.forward).parameters.values()
         names |= {parameter.name for parameter in parameters}
         passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-        if not passes_on or (isinstance(wrapped, PreTrainedModel) and names & {*_CACHE_NAMES}):
+        if not passes_on or (isinstance(inner, PreTrainedModel) and names & {*_CACHE_NAMES}):
             break
-        wrapped = _wrapped(wrapped)
+        inner = wrapped(inner)
     return names
-
-
-def _wrapped(model: Any) -> nn.Module | None:
-    """Return the model inside a wrapper (PEFT, torch.compile, data parallel); None if none."""
-    if callable(getattr(model, "get_base_model", None)):
-        inner = model.get_base_model()
-    else:
-        held = (getattr(model, name, None) for name in ("_orig_mod", "module", "base_model"))
-        inner = next((one for one in held if one is not None), None)
-    return inner if isinstance(inner, nn.Module) and inner is not model else None
 
 
 def _cache_of(output: Any) -> Any:

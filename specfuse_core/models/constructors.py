@@ -112,7 +112,8 @@ class Constructors(ABC):
         Raises:
             ConfigError: if the list is empty, an entry is not a pair of a model and its tokenizer,
                 or an option or a name is invalid.
-            ModelLoadError: if ``warm_up`` is set and a model cannot be used.
+            ModelLoadError: if two models share a base model and the same adapter, or ``warm_up`` is
+                set and a model cannot be used.
         """
         # Imported here because it loads torch, which importing specfuse_core must not do.
         from specfuse_core.models.load import adopted, load_with_progress

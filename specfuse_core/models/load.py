@@ -20,6 +20,7 @@ from specfuse_core.hf import (
     LoadedModel,
     LocalBackend,
     Runner,
+    check_distinct,
     check_files,
     load_model,
     template_of,
@@ -73,8 +74,10 @@ def adopted(
             of names differs from the number of models.
         EmptyEnsembleError: if there is no model.
         DuplicateNameError: if two names are equal.
+        ModelLoadError: if two models share a base model and the same adapter.
     """
     models = [_pair(place, given) for place, given in enumerate(models, start=1)]
+    check_distinct([model for model, _ in models])
     if names is not None and len(names) != len(models):
         raise InvalidOptionError(
             f"{len(models)} models were given, but {len(names)} names; give one name per model."
