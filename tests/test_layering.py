@@ -37,7 +37,15 @@ ORDER = [
 ]
 
 #: "prompts" reads tokenizers; neither loads torch.
-RUNTIMES = {"torch", "transformers", "tokenizers", "safetensors", "accelerate", "huggingface_hub"}
+RUNTIMES = {
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "accelerate",
+    "peft",
+    "huggingface_hub",
+}
 TOKENIZING = {"tokenizers", "transformers"}
 OURS = {"specfuse_core", "langchain_specfuse", "llamaindex_specfuse"}
 #: Reads where the hub's cache is and whether offline mode is on; that module loads nothing else.

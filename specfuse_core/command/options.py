@@ -41,7 +41,8 @@ Models = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="A hub id or a directory. May be repeated. Default: the bundled models.",
+        help="A hub id or a directory, of a model or an adapter. May be repeated. Default: the "
+        "bundled models.",
     ),
 ]
 Device = Annotated[

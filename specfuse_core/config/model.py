@@ -18,9 +18,13 @@ class ModelConfig(Options):
     """One base model: where its weights are, and how to load and prompt it.
 
     Args:
-        path: a hub id (``"org/name"``) or a local directory.
-        name: the model's name in the ensemble; by default the last part of ``path``.
+        path: a hub id (``"org/name"``) or a local directory. It may be an adapter of PEFT, which
+            names its base model.
+        name: the model's name in the ensemble; by default the last part of ``adapter`` or ``path``.
         revision: branch, tag or commit of a hub id.
+        adapter: a hub id or a local directory of an adapter for the model (needs PEFT). Models that
+            have the same ``path`` and different adapters share the weights of ``path``.
+        adapter_revision: branch, tag or commit of the adapter's hub id.
         dtype: name of a torch dtype, or ``"auto"`` for the dtype of the saved weights.
         device: where the model runs, for example ``"cpu"`` or ``"cuda:1"``. By default it is a GPU
             if there is one. It cannot be combined with ``device_map``.
@@ -41,6 +45,8 @@ class ModelConfig(Options):
     path: str = Field(min_length=1)
     name: str | None = Field(default=None, min_length=1)
     revision: str | None = None
+    adapter: str | None = Field(default=None, min_length=1)
+    adapter_revision: str | None = None
     dtype: str = "auto"
     device: str | None = None
     device_map: str | dict[str, Any] | None = None
@@ -70,8 +76,21 @@ class ModelConfig(Options):
             f"a model must be a hub id, a path or a ModelConfig, got {model!r}."
         )
 
+    @property
+    def adapter_source(self) -> ModelConfig | None:
+        """Where the files of the adapter are, in the form of a model; None without an adapter."""
+        if self.adapter is None:
+            return None
+        return ModelConfig(
+            path=self.adapter, revision=self.adapter_revision, allow_pickle=self.allow_pickle
+        )
+
     def model_post_init(self, context: Any, /) -> None:
         if self.device is not None and self.device_map is not None:
             raise InvalidOptionError(
                 "device and device_map were both given; give only one of them."
+            )
+        if self.adapter_revision is not None and self.adapter is None:
+            raise InvalidOptionError(
+                "adapter_revision was given without adapter; use revision for the model in path."
             )

@@ -48,6 +48,13 @@ SYNONYMS = (
         "log in with `hf auth login`, or set the environment variable HF_TOKEN",
     ),
     Synonym("cache_dir cache_folder download_dir", "set the environment variable HF_HUB_CACHE"),
+    Synonym(
+        "adapter_name adapter_path adapter_id adapter_name_or_path adapters peft peft_model lora "
+        "lora_path lora_adapter lora_adapters lora_modules lora_request lora_model_id "
+        "lora_name_or_path enable_lora",
+        "use {adapter}",
+    ),
+    Synonym("lora_revision", "use {adapter_revision}"),
     # How they are loaded
     Synonym("torch_dtype", "use {dtype}"),
     Synonym("load_in_4bit load_in_8bit quantization", "use {quantization_config}"),

@@ -16,7 +16,7 @@ from specfuse_core.bundled import bundled_models
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import EmptyEnsembleError
 from specfuse_core.fusion import FusionEngine
-from specfuse_core.models.naming import last_part, unique_names
+from specfuse_core.models.naming import default_name, unique_names
 
 __all__ = ["ModelSpec", "model_configs", "model_names", "release_engines", "shared_engine"]
 
@@ -53,7 +53,7 @@ def model_names(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[str, ..
             :func:`model_configs`.
     """
     configs = model_configs(models)
-    return tuple(unique_names([(config.name, last_part(config.path)) for config in configs]))
+    return tuple(unique_names([(config.name, default_name(config)) for config in configs]))
 
 
 def shared_engine(
@@ -89,6 +89,10 @@ def release_engines() -> None:
 
 
 def _key(config: ModelConfig) -> str:
-    directory = Path(config.path).expanduser()
-    place = str(directory.resolve()) if directory.is_dir() else config.path
-    return repr(config.replace(path=place))
+    adapter = None if config.adapter is None else _place(config.adapter)
+    return repr(config.replace(path=_place(config.path), adapter=adapter))
+
+
+def _place(path: str) -> str:
+    directory = Path(path).expanduser()
+    return str(directory.resolve()) if directory.is_dir() else path

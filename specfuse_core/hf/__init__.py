@@ -4,7 +4,7 @@ Templates and tokenizers belong in ``prompts/``; rounds and votes belong in ``al
 """
 
 from specfuse_core.hf.backend import LoadedModel, LocalBackend
-from specfuse_core.hf.loading import check_files, load_model, template_of
+from specfuse_core.hf.loading import check_files, load_model, look_up, template_of
 from specfuse_core.hf.runner import Runner
 from specfuse_core.hf.trees import check_distinct
 
@@ -15,5 +15,6 @@ __all__ = [
     "check_distinct",
     "check_files",
     "load_model",
+    "look_up",
     "template_of",
 ]

@@ -40,6 +40,7 @@ class LoadedModel:
         runner: the model.
         method: name of a context method. By default the fastest correct method is measured, with a
             :class:`SlowMethodWarning` if it is slower than a model of this kind needs.
+        base: the model whose weights it shares, which others may share as long as it is in use.
     """
 
     #: The choice for each model. A measurement changes the attention window temporarily, which must
@@ -49,8 +50,11 @@ class LoadedModel:
     )
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, runner: Runner, method: str | None = None) -> None:
+    def __init__(
+        self, runner: Runner, method: str | None = None, *, base: PreTrainedModel | None = None
+    ) -> None:
         self.runner = runner
+        self.base = base
         self._choice = self._measure(runner) if method is None else MethodChoice(method, {}, False)
 
     @classmethod

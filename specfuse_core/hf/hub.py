@@ -14,12 +14,19 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HFValidationError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -28,7 +35,7 @@ from transformers.utils import logging
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError, PickleWeightsError
 
-__all__ = ["failed", "fetch", "pickled"]
+__all__ = ["cached", "download", "failed", "fetch", "missing", "pickled"]
 
 #: Time limit in seconds for the first request to the hub about a model.
 _PATIENCE = 5.0
@@ -80,7 +87,42 @@ def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
             raise failed(config, what, error) from error
 
 
-def _ask_hub(config: ModelConfig, what: str) -> None:
+def download(config: ModelConfig, what: str, wanted: list[str]) -> Path:
+    """Download those files of a repository that match ``wanted``, and return their folder."""
+    with _quiet():
+        try:
+            return Path(
+                snapshot_download(config.path, revision=config.revision, allow_patterns=wanted)
+            )
+        except Exception as error:
+            raise _not_found(config, what, "does not have all of its files", error) from error
+
+
+def cached(config: ModelConfig, name: str) -> Path | None:
+    """Return a file of a repository in the hub's cache; None if it is not there."""
+    try:
+        found = try_to_load_from_cache(config.path, name, revision=config.revision)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def missing(config: ModelConfig, what: str, file: str) -> ModelNotFoundError | None:
+    """Return the error for a file that a repository of the hub does not have; None if it has it.
+
+    Raises:
+        ModelNotFoundError: if the hub does not answer, or has no such repository.
+    """
+    try:
+        _ask_hub(config, what, file)
+    except ModelNotFoundError as error:
+        if not isinstance(error.__cause__, RemoteEntryNotFoundError):
+            raise
+        return error
+    return None
+
+
+def _ask_hub(config: ModelConfig, what: str, file: str = "config.json") -> None:
     """Ask the hub for the model once. A download would retry many times and wait in between.
 
     Raises:
@@ -88,7 +130,7 @@ def _ask_hub(config: ModelConfig, what: str) -> None:
         PickleWeightsError: if the hub does not answer and the cache has only pickled weights.
     """
     try:
-        url = hf_hub_url(config.path, "config.json", revision=config.revision)
+        url = hf_hub_url(config.path, file, revision=config.revision)
         with _unseen():
             _ask(url)
     except GatedRepoError as error:
@@ -99,10 +141,7 @@ def _ask_hub(config: ModelConfig, what: str) -> None:
         raise _not_found(config, what, answer, error) from error
     # A network or a proxy may cause any other error.
     except Exception as error:
-        cached = (
-            try_to_load_from_cache(config.path, name, revision=config.revision) for name in _PICKLES
-        )
-        if not config.allow_pickle and any(isinstance(path, str) for path in cached):
+        if not config.allow_pickle and any(cached(config, name) for name in _PICKLES):
             raise pickled(config) from error
         answer = "could not be reached"
         if isinstance(error, OfflineModeIsEnabled):

@@ -20,16 +20,21 @@ from transformers import (
 
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError, NoWeightsError
+from specfuse_core.hf import adapter_files
+from specfuse_core.hf.adapter_files import check_adapter, fetch_adapter, has_tokenizer
+from specfuse_core.hf.adapters import with_adapter
 from specfuse_core.hf.backend import LoadedModel
 from specfuse_core.hf.hub import failed, fetch, pickled
 from specfuse_core.hf.runner import Runner
 from specfuse_core.prompts.template import ChatTemplate
 
-__all__ = ["check_files", "load_model", "template_of"]
+__all__ = ["check_files", "load_model", "look_up", "template_of"]
 
 _lock = threading.Lock()
 #: Loaded weights that are in use, by all options that affect loading.
 _in_use: weakref.WeakValueDictionary[str, LoadedModel] = weakref.WeakValueDictionary()
+#: The same without adapters. Models with different adapters share these weights.
+_bases: weakref.WeakValueDictionary[str, PreTrainedModel] = weakref.WeakValueDictionary()
 
 
 def check_files(config: ModelConfig) -> None:
@@ -40,7 +45,11 @@ def check_files(config: ModelConfig) -> None:
         NoWeightsError: if the directory contains no weights.
         PickleWeightsError: if the directory contains only pickled weights and ``allow_pickle`` is
             not set.
+        ModelLoadError: if the adapter is not for a causal language model.
     """
+    source = config.adapter_source
+    if source is not None and (folder := Path(source.path).expanduser()).is_dir():
+        check_adapter(source, folder)
     directory = Path(config.path).expanduser()
     if not directory.is_dir():
         return
@@ -64,21 +73,26 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
     """Load weights, tokenizer and template, and choose the model's context method.
 
     Local files (a directory or the hub's cache) are used without any network access. Only missing
-    files are downloaded. Configurations that load the same weights in the same way share them.
+    files are downloaded. Configurations that load the same weights in the same way share them,
+    also if they have different adapters.
 
     Raises:
         ModelLoadError: if loading fails. The message names the model.
     """
     check_files(config)
-    directory = Path(config.path).expanduser()
-    place = str(directory.resolve()) if directory.is_dir() else config.path
-    key = repr([place, *(getattr(config, name) for name in _LOADING)])
+    source = config.adapter_source
+    base_key = repr([_place(config), *(getattr(config, name) for name in _LOADING)])
+    key = base_key if source is None else repr([base_key, _place(source), source.revision])
     with _lock:
         model = _in_use.get(key)
         if model is None:
-            model = LoadedModel(Runner(_weights(config)))
-            _in_use[key] = model
-        tokenizer = fetch(config, "the tokenizer", AutoTokenizer)
+            base = _bases.get(base_key)
+            if base is None:
+                base = _bases[base_key] = _weights(config)
+            whole = base if source is None else with_adapter(base, config, source)
+            model = _in_use[key] = LoadedModel(Runner(whole), base=base)
+        own = source is not None and has_tokenizer(fetch_adapter(source))
+        tokenizer = fetch(source if own and source else config, "the tokenizer", AutoTokenizer)
     template = template_of(
         model.runner.model,
         tokenizer,
@@ -87,6 +101,18 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
         config.response_template,
     )
     return model, template
+
+
+def look_up(config: ModelConfig) -> None:
+    """Find out whether a hub id is a model or an adapter, if no local file tells.
+
+    If it is an adapter, its ``adapter_config.json`` is in the hub's cache afterwards.
+
+    Raises:
+        ModelNotFoundError: if the hub does not answer, or has no such model.
+    """
+    with _lock:
+        adapter_files.look_up(config)
 
 
 def template_of(
@@ -136,8 +162,17 @@ _LOADING = (
 )
 
 
+def _place(config: ModelConfig) -> str:
+    directory = Path(config.path).expanduser()
+    return str(directory.resolve()) if directory.is_dir() else config.path
+
+
 def _weights(config: ModelConfig) -> PreTrainedModel:
-    options: dict[str, Any] = {"dtype": _dtype(config)}
+    # transformers looks for an adapter in the model's repository, on the hub if not told otherwise.
+    options: dict[str, Any] = {
+        "dtype": _dtype(config),
+        "adapter_kwargs": {"local_files_only": True},
+    }
     device = _device(config)
     for name in ("attn_implementation", "quantization_config", "device_map"):
         if getattr(config, name) is not None:

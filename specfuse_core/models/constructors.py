@@ -63,7 +63,8 @@ class Constructors(ABC):
     ) -> Self:
         """Create an engine from hub ids, local paths or ``ModelConfig`` objects.
 
-        A model that is listed twice is loaded once. Each entry has its own name and its own random
+        A model that is listed twice is loaded once, and so is the base model of several adapters
+        (``ModelConfig(path=..., adapter=...)``). Each entry has its own name and its own random
         numbers, so that one model can form an ensemble with itself.
 
         Args:
@@ -80,8 +81,8 @@ class Constructors(ABC):
 
         Raises:
             ConfigError: if the list is empty, or an option or a name is invalid.
-            ModelLoadError: if a path contains no model, if offline mode is on and a hub id is not
-                in the cache, or if ``warm_up`` is set and a model could not be loaded.
+            ModelLoadError: if a path contains no model or adapter, if offline mode is on and a hub
+                id is not in the cache, or if ``warm_up`` is set and a model could not be loaded.
         """
         _check_options("from_pretrained", options)
         configs = located(models)

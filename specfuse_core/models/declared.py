@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from specfuse_core.config import ModelConfig
+from specfuse_core.errors import ModelLoadError
+from specfuse_core.models.bases import with_base
 from specfuse_core.models.location import folder_of
 
 __all__ = ["declared_window"]
@@ -21,7 +23,11 @@ _NESTED = ("text_config", "llm_config", "language_config")
 
 def declared_window(config: ModelConfig) -> int | None:
     """Return the model's context window in tokens; None if no local file states it."""
-    folder = folder_of(config)
+    try:
+        folder = folder_of(with_base(config))
+    except ModelLoadError:
+        # Loading the model reports what is wrong.
+        return None
     if folder is None:
         return None
     try:

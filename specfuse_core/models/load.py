@@ -23,11 +23,13 @@ from specfuse_core.hf import (
     check_distinct,
     check_files,
     load_model,
+    look_up,
     template_of,
 )
+from specfuse_core.models.bases import with_base
 from specfuse_core.models.declared import declared_window
 from specfuse_core.models.location import check_location
-from specfuse_core.models.naming import last_part, unique_names
+from specfuse_core.models.naming import default_name, last_part, unique_names
 from specfuse_core.models.roster import load_quietly
 from specfuse_core.prompts.template import ChatTemplate
 
@@ -40,7 +42,7 @@ __all__ = ["adopted", "load_with_progress", "named"]
 def named(configs: Sequence[ModelConfig]) -> tuple[list[Backend], dict[str, float]]:
     """Create the backends of configured models. Loads nothing yet.
 
-    A model that is listed twice will be loaded once.
+    A model that is listed twice will be loaded once, as will the base model of several adapters.
 
     Returns:
         The backends, and the prior voting weight of each by its name.
@@ -50,8 +52,8 @@ def named(configs: Sequence[ModelConfig]) -> tuple[list[Backend], dict[str, floa
         ModelLoadError: if a directory contains no model.
     """
     for model in configs:
-        check_files(model)
-    names = unique_names([(model.name, last_part(model.path)) for model in configs])
+        check_files(with_base(model))
+    names = unique_names([(model.name, default_name(model)) for model in configs])
     backends: list[Backend] = [
         LocalBackend(name, partial(_loaded, model), declared_window(model))
         for name, model in zip(names, configs, strict=True)
@@ -122,6 +124,8 @@ def load_with_progress(backends: Sequence[Backend]) -> None:
 
 
 def _loaded(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
+    look_up(config)
+    config = with_base(config)
     # Again: a directory may be gone by now.
     check_location(config)
     return load_model(config)

@@ -40,14 +40,20 @@ def check_location(config: ModelConfig) -> None:
 
     Raises:
         ModelNotFoundError: if the directory of a local path does not exist, or a hub id is not in
-            the cache while offline mode is on.
+            the cache while offline mode is on. The same holds for the adapter.
     """
+    _check(config, "config.json and weights")
+    if config.adapter_source is not None:
+        _check(config.adapter_source, "adapter_config.json and the adapter's weights")
+
+
+def _check(config: ModelConfig, content: str) -> None:
     if folder_of(config) is not None:
         return
     if _looks_local(config.path):
         raise ModelNotFoundError(
-            f"{config.path!r}: there is no such directory; give a directory with config.json "
-            "and weights, or a hub id like 'org/name'."
+            f"{config.path!r}: there is no such directory; give a directory with {content}, or a "
+            "hub id like 'org/name'."
         )
     if constants.HF_HUB_OFFLINE:
         revision = f" --revision {config.revision}" if config.revision else ""

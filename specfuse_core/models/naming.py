@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from specfuse_core.config import ModelConfig
 from specfuse_core.errors import DuplicateNameError, EmptyEnsembleError
 
-__all__ = ["last_part", "unique_names"]
+__all__ = ["default_name", "last_part", "unique_names"]
 
 
 def unique_names(wanted: Sequence[tuple[str | None, str]]) -> list[str]:
@@ -40,6 +41,11 @@ def unique_names(wanted: Sequence[tuple[str | None, str]]) -> list[str]:
     return names
 
 
+def default_name(config: ModelConfig) -> str:
+    """Return the default name of a configured model: that of its adapter, if it has one."""
+    return last_part(config.adapter or config.path)
+
+
 def last_part(path: str) -> str:
-    """Return the default name of a model: the last part of its path or hub id."""
+    """Return the last part of a path or hub id."""
     return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or path
