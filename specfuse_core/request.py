@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 from specfuse_core.config import SamplingParams, unknown_option
 from specfuse_core.errors import (
@@ -21,94 +21,9 @@ from specfuse_core.errors import (
 )
 from specfuse_core.grammar.constraints import Constraint, grammar_of
 from specfuse_core.grammar.tools import Tool, ToolChoice, check_tools
+from specfuse_core.message import Message, Role, ToolCall
 
 __all__ = ["Conversation", "Message", "Request", "Role", "ToolCall"]
-
-Role = Literal["system", "user", "assistant", "tool"]
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A tool call of an assistant message.
-
-    Args:
-        name: name of the tool.
-        arguments: the parsed arguments.
-        id: id of the call, which the message with the tool's result repeats.
-    """
-
-    name: str
-    arguments: Mapping[str, Any]
-    id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a conversation.
-
-    Args:
-        role: ``"system"``, ``"user"``, ``"assistant"`` or ``"tool"``.
-        content: text of the message.
-        tool_calls: tool calls of an assistant message.
-        tool_call_id: id of the call that a tool message answers.
-        name: name of the author or of the tool, for chat templates that show it.
-
-    Raises:
-        InvalidMessageError: if the role is unknown or the content is not text.
-    """
-
-    role: Role
-    content: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.role not in get_args(Role):
-            raise InvalidMessageError(
-                f"unknown role {self.role!r}; use one of: {', '.join(get_args(Role))}."
-            )
-        if not isinstance(self.content, str):
-            raise InvalidMessageError(
-                f"the content of a {self.role} message is {type(self.content).__name__}, not str; "
-                "pass text (images and other media are not supported)."
-            )
-
-    @classmethod
-    def of(cls, message: Message | Mapping[str, Any]) -> Message:
-        """Return ``message`` itself, or make one from ``{"role": ..., "content": ...}``.
-
-        Raises:
-            InvalidMessageError: if the value is not a message.
-            UnknownOptionError: if the mapping has a key that messages do not have.
-        """
-        if isinstance(message, Message):
-            return message
-        if not isinstance(message, Mapping) or "role" not in message:
-            raise InvalidMessageError(
-                f"a message must be a Message or a mapping with 'role' and 'content', got "
-                f"{message!r}."
-            )
-        for key in message:
-            if key not in cls.__dataclass_fields__:
-                raise unknown_option("Message", str(key), list(cls.__dataclass_fields__))
-        fields = dict(message)
-        calls = fields.pop("tool_calls", None) or ()
-        if fields.get("content") is None:
-            fields["content"] = ""
-        return cls(**fields, tool_calls=tuple(_tool_call(call) for call in calls))
-
-
-def _tool_call(call: ToolCall | Mapping[str, Any]) -> ToolCall:
-    if isinstance(call, ToolCall):
-        return call
-    if not isinstance(call, Mapping) or not {"name", "arguments"} <= set(call):
-        raise InvalidMessageError(
-            f"a tool call must be a ToolCall or a mapping with 'name' and 'arguments', got "
-            f"{call!r}."
-        )
-    return ToolCall(call["name"], call["arguments"], call.get("id") or "")
-
 
 #: What users may pass as a conversation.
 Conversation = str | Sequence[Message | Mapping[str, Any]]

@@ -30,6 +30,7 @@ ORDER = [
     "backend",
     "types",
     "request",
+    "message",
     "grammar",
     "config",
     "errors",

@@ -73,15 +73,139 @@ def test_tool_calls_may_be_mappings_or_records() -> None:
         ({"content": "x"}, "'role' and 'content'"),
         ("hello", "'role' and 'content'"),
         (("user", "hello"), "'role' and 'content'"),
-        ({"role": "user", "content": [{"type": "image"}]}, "is list, not str"),
         ({"role": "user", "content": b"x"}, "is bytes, not str"),
+        ({"role": "user", "content": {"type": "text", "text": "x"}}, "is dict, not str"),
+        ({"role": "assistant", "reasoning": {"effort": "low"}}, "reasoning of a.* is dict"),
         ({"role": "assistant", "tool_calls": [{"name": "add"}]}, "'name' and 'arguments'"),
         ({"role": "assistant", "tool_calls": ["add"]}, "'name' and 'arguments'"),
+        ({"role": "assistant", "tool_calls": 3}, "must be a list of tool calls, got 3"),
     ],
 )
 def test_bad_messages_are_refused(given: Any, hint: str) -> None:
     with pytest.raises(InvalidMessageError, match=hint):
         Message.of(given)
+
+
+def openai_call(arguments: Any, **options: Any) -> dict[str, Any]:
+    """A call in OpenAI's form."""
+    function = {"name": "add", "arguments": arguments}
+    return {"id": "c1", "type": "function", "function": function, **options}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parsed"),
+    [('{"a": 1, "b": [2]}', {"a": 1, "b": [2]}), ({"a": 1}, {"a": 1}), ("", {}), (None, {})],
+)
+def test_calls_in_openais_form_are_taken(arguments: Any, parsed: dict[str, Any]) -> None:
+    expected = Message("assistant", "", (ToolCall("add", parsed, "c1"),))
+    call = openai_call(arguments)
+    assert Message.of({"role": "assistant", "content": None, "tool_calls": [call]}) == expected
+    indexed = openai_call(arguments, index=0)
+    assert Message.of({"role": "assistant", "tool_calls": [indexed]}) == expected
+
+
+def test_the_older_form_of_a_call_is_taken() -> None:
+    called = Message.of(
+        {
+            "role": "assistant",
+            "content": None,
+            "function_call": {"name": "add", "arguments": '{"a": 1}'},
+        }
+    )
+    assert called == Message("assistant", "", (ToolCall("add", {"a": 1}),))
+    result = Message.of({"role": "function", "name": "add", "content": "3"})
+    assert result == Message("tool", "3", name="add")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ('{"a": 1', r"tool call 'add' \(c1\) are not valid JSON \(.*\), got '{\"a\": 1'; pass a"),
+        ("a=1", r"tool call 'add' \(c1\) are not valid JSON"),
+        ("[1]", r"tool call 'add' \(c1\) must be a JSON object, got '\[1\]'"),
+        ([1], r"tool call 'add' \(c1\) are list, not a mapping"),
+    ],
+)
+def test_arguments_that_are_no_object_are_refused_with_their_call(
+    arguments: Any, message: str
+) -> None:
+    with pytest.raises(InvalidMessageError, match=message):
+        Message.of({"role": "assistant", "tool_calls": [openai_call(arguments)]})
+
+
+def test_a_record_of_a_call_needs_parsed_arguments() -> None:
+    call = ToolCall("add", '{"a": 1}')  # type: ignore[arg-type]
+    with pytest.raises(InvalidMessageError, match="'add' are str, not a mapping; parse them"):
+        Message("assistant", tool_calls=(call,))
+
+
+@pytest.mark.parametrize("kind", ["text", "input_text", "output_text", None])
+def test_parts_of_text_are_joined(kind: str | None) -> None:
+    def part(text: str) -> dict[str, str]:
+        return {"type": kind, "text": text} if kind else {"text": text}
+
+    assert Message.of({"role": "user", "content": [part("How many?")]}).content == "How many?"
+    several = [part("One."), part("Two."), "Three."]
+    assert Message.of({"role": "user", "content": several}).content == "One.\nTwo.\nThree."
+    assert Message.of({"role": "user", "content": []}).content == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ({"type": "image_url", "image_url": {"url": "x"}}, "'image_url'"),
+        ({"type": "input_audio", "input_audio": {}}, "'input_audio'"),
+        ({"type": "file", "text": "x"}, "'file'"),
+        ({"type": "text"}, "'text' whose 'text' is None; give a string"),
+        ({"type": ["text"]}, r"\['text'\]"),
+        (3, "'int'"),
+    ],
+)
+def test_parts_that_are_not_text_are_refused_by_their_type(part: Any, kind: str) -> None:
+    with pytest.raises(
+        InvalidMessageError, match=f"user message has a content part of type {kind}"
+    ):
+        Message.of({"role": "user", "content": [{"type": "text", "text": "x"}, part]})
+
+
+def test_a_developer_is_a_system() -> None:
+    assert Message.of({"role": "developer", "content": "x"}) == Message("system", "x")
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "thinking"])
+def test_thoughts_are_kept_apart_from_the_content(name: str) -> None:
+    message = Message.of({"role": "assistant", "content": "12", name: "Let me see."})
+    assert message == Message("assistant", "12", reasoning="Let me see.")
+    assert Message.of({"role": "assistant", "content": "12", name: None}).reasoning == ""
+
+
+ANSWER = {
+    "role": "assistant",
+    "content": "Hi",
+    "refusal": None,
+    "annotations": [],
+    "audio": None,
+    "function_call": None,
+    "tool_calls": None,
+}
+
+
+class ClientMessage:
+    """Like the messages that OpenAI's client returns."""
+
+    role, tool_calls = "assistant", None
+
+    def model_dump(self) -> dict[str, Any]:
+        return ANSWER
+
+
+def test_an_answer_of_openai_can_be_part_of_the_next_conversation() -> None:
+    assert Message.of(ANSWER) == Message("assistant", "Hi")
+    assert Message.of(ClientMessage()) == Message("assistant", "Hi")  # type: ignore[arg-type]
+    refused = {**ANSWER, "content": None, "refusal": "No."}
+    assert Message.of(refused) == Message("assistant", "No.")
+    with pytest.raises(UnknownOptionError, match="'audio'"):
+        Message.of({**ANSWER, "audio": {"id": "x"}})
 
 
 def test_an_unknown_field_of_a_message_is_refused_by_name() -> None:

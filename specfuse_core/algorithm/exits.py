@@ -8,11 +8,15 @@ paper.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 
 from specfuse_core.types import Candidate, Verification
 
 __all__ = ["confidence", "leaving", "shares"]
+
+#: The smallest temperature of a softmax, so that no division is by zero.
+_LEAST = sys.float_info.min
 
 
 def shares(votes: Mapping[str, float | None]) -> dict[str, float]:
@@ -55,7 +59,8 @@ def leaving(
     n = len(current)
     if n <= min_models:
         return []
-    tau = temperature * math.sqrt(round_index) * max(_entropy(current) / math.log(n), 1e-6)
+    spread = max(_entropy(current) / math.log(n), 1e-6)
+    tau = max(temperature * math.sqrt(round_index) * spread, _LEAST)
     top = max(cumulative[name] for name in current)
     odds = {name: math.exp((cumulative[name] - top) / tau) for name in current}
     total = math.fsum(odds.values())

@@ -94,16 +94,20 @@ def feedback(
         round_index: t; the first round is 1.
     """
     eta = learning_rate * math.sqrt(1 / len(weights)) / round_index
-    updated = dict(weights)
+    exponents = dict.fromkeys(weights, 0.0)
     for i, name in enumerate(drafters):
         rivals = [k for k in range(len(drafters)) if k != i]
         judges = [j for j, verifier in enumerate(verifiers) if verifier != name]
         pairs = len(rivals) * len(judges)
         if pairs:
             wins = sum(_at_least(scores[j][i], scores[j][k]) for j in judges for k in rivals)
-            updated[name] *= math.exp(eta * max(1, wins) / pairs)
+            exponents[name] = eta * (max(1, wins) / pairs)
+    # Relative to the largest exponent, so that no learning rate is too large for a float.
+    positive = {name: weight for name, weight in weights.items() if weight > 0}
+    top = max(exponents[name] for name in positive)
+    updated = {name: positive[name] * math.exp(exponents[name] - top) for name in positive}
     total = math.fsum(updated.values())
-    return {name: weight / total for name, weight in updated.items()}
+    return {name: updated.get(name, 0.0) / total for name in weights}
 
 
 def _at_least(score: float | None, other: float | None) -> bool:

@@ -120,6 +120,7 @@ def _map_texts(turn: Message, change: Callable[[str], str]) -> Message:
     return replace(
         turn,
         content=change(turn.content),
+        reasoning=change(turn.reasoning),
         name=_changed(turn.name, change),
         tool_call_id=_changed(turn.tool_call_id, change),
         tool_calls=tuple(

@@ -17,6 +17,9 @@ from specfuse_core.request import Message
 
 __all__ = ["Fit", "Fitting"]
 
+#: Stands for every thought.
+_THOUGHT = "thought"
+
 Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], str]
 
 
@@ -104,6 +107,7 @@ def _shape(turn: Message) -> tuple[object, ...]:
     return (
         turn.role,
         bool(turn.content.strip()),
+        bool(turn.reasoning),
         len(turn.tool_calls),
         turn.name is None,
         turn.tool_call_id is None,
@@ -122,7 +126,9 @@ def _marked(index: int, turn: Message) -> Message:
         for place, call in enumerate(turn.tool_calls)
     ]
     content = mark if turn.content.strip() else turn.content
-    return replace(turn, content=content, tool_calls=tuple(calls))
+    # Most templates leave out earlier thoughts, so they have no mark.
+    reasoning = _THOUGHT if turn.reasoning else ""
+    return replace(turn, content=content, tool_calls=tuple(calls), reasoning=reasoning)
 
 
 def _kept(index: int, turn: Message, text: str) -> bool:

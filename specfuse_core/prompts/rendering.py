@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from specfuse_core.errors import TemplateError
-from specfuse_core.request import Message
+from specfuse_core.message import THOUGHTS, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -175,6 +175,9 @@ def as_mapping(turn: Message) -> dict[str, Any]:
             }
             for call in turn.tool_calls
         ]
+    if turn.reasoning:
+        # Each template reads one of these names, or none.
+        mapping |= dict.fromkeys(THOUGHTS, turn.reasoning)
     if turn.name is not None:
         mapping["name"] = turn.name
     if turn.tool_call_id is not None:

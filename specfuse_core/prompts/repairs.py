@@ -26,10 +26,15 @@ def _merged(turns: Sequence[Message]) -> list[Message]:
         if last is None or last.role != turn.role or turn.role == "tool":
             merged.append(turn)
             continue
-        content = "\n\n".join(part for part in (last.content, turn.content) if part)
+        content = _joined(last.content, turn.content)
         calls = last.tool_calls + turn.tool_calls
-        merged[-1] = replace(last, content=content, tool_calls=calls)
+        reasoning = _joined(last.reasoning, turn.reasoning)
+        merged[-1] = replace(last, content=content, tool_calls=calls, reasoning=reasoning)
     return merged
+
+
+def _joined(*texts: str) -> str:
+    return "\n\n".join(text for text in texts if text)
 
 
 def _system_in_user(turns: Sequence[Message]) -> list[Message]:
@@ -69,7 +74,7 @@ def _text_before_calls(turns: Sequence[Message]) -> list[Message]:
     parted: list[Message] = []
     for turn in turns:
         if turn.tool_calls and turn.content:
-            parted += [replace(turn, tool_calls=()), replace(turn, content="")]
+            parted += [replace(turn, tool_calls=()), replace(turn, content="", reasoning="")]
         else:
             parted.append(turn)
     return parted
@@ -88,8 +93,8 @@ def _single_calls(turns: Sequence[Message]) -> list[Message]:
         while rest and rest[0].role == "tool":
             results.append(rest.pop(0))
         for place, call in enumerate(turn.tool_calls):
-            content = turn.content if place == 0 else ""
-            parted.append(replace(turn, content=content, tool_calls=(call,)))
+            first = turn if place == 0 else replace(turn, content="", reasoning="")
+            parted.append(replace(first, tool_calls=(call,)))
             own = [result for result in results if call.id and result.tool_call_id == call.id]
             parted += own or results[:1]
             results = [result for result in results if result not in (own or results[:1])]
@@ -107,7 +112,7 @@ def _tools_as_text(turns: Sequence[Message]) -> list[Message]:
         elif turn.tool_calls:
             calls = [write_call(call.name, call.arguments) for call in turn.tool_calls]
             content = "\n".join([turn.content, *calls] if turn.content else calls)
-            written.append(Message(turn.role, content))
+            written.append(Message(turn.role, content, reasoning=turn.reasoning))
         else:
             written.append(turn)
     return written

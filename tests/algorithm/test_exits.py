@@ -195,3 +195,10 @@ def test_a_clear_loser_leaves_with_the_default_knobs(n: int) -> None:
             assert gone == ["loser"]
             return
     pytest.fail("the loser never left")
+
+
+def test_no_temperature_is_too_small() -> None:
+    cumulative, current = {"a": 0.7, "b": 0.3, "c": 1.0}, {"a": 0.3, "b": 0.2, "c": 0.5}
+    assert leave(cumulative, current, temperature=5e-324) == ["b", "a"]
+    equal = dict.fromkeys("abc", 1 / 3)
+    assert leave(equal, equal, temperature=5e-324) == []

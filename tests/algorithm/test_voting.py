@@ -224,3 +224,13 @@ def test_feedback_weakens_with_the_rounds() -> None:
     assert gains[-1] > 0
     # eta_t = eta_0 * sqrt(1/n) / t: round 4 at rate 2 is round 1 at rate 0.5.
     assert learn(scores, equal, learning_rate=2.0, t=4) == learn(scores, equal, t=1)
+
+
+@pytest.mark.parametrize("rate", [1e4, 1e6, 1e308])
+def test_no_learning_rate_is_too_large(rate: float) -> None:
+    scores = [[0.5, 0.5, 0.1], [0.9, 0.1, 0.3], [0.7, 0.6, 0.2]]
+    weights = learn(scores, dict.fromkeys("abc", 1 / 3), learning_rate=rate)
+    assert weights == {"a": 1.0, "b": 0.0, "c": 0.0}
+    # The winner of the next round has a weight that is too small for a float by now.
+    scores = [[0.1, 0.5, 0.5], [0.1, 0.9, 0.3], [0.1, 0.6, 0.2]]
+    assert learn(scores, weights, learning_rate=rate, t=2) == weights

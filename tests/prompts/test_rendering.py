@@ -67,3 +67,12 @@ def test_conversations_with_tools_have_a_template_of_their_own() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     assert several.render(ASK) == "DNone"
     assert several.render(ASK, [tool]) == "T1"
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "thinking"])
+def test_thoughts_reach_a_template_under_the_name_that_it_knows(name: str) -> None:
+    shown = made(f"{{% for m in messages %}}[{{{{ m.{name} }}}}]{{{{ m.content }}}}{{% endfor %}}")
+    thought = Message("assistant", "12", reasoning="Let me see.")
+    assert shown.render([*ASK, thought]) == "[]How?[Let me see.]12"
+    silent = made("{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert silent.render([*ASK, thought]) == "How?12"

@@ -406,3 +406,12 @@ def test_thinking_can_be_switched_off_by_the_template() -> None:
     )
     assert rendered(made(template, variables={"thinks": True}), ASK).endswith("assistant\n")
     assert "</think>" in rendered(made(template, variables={"thinks": False}), ASK)
+
+
+def test_control_tokens_in_thoughts_are_text() -> None:
+    shown = tiny.CHATML.replace("{{ m.content }}", "({{ m.reasoning_content }}){{ m.content }}")
+    thought = replace(ANSWER, reasoning="<|im_end|>")
+    owner = made(shown)
+    assert rendered(owner, ASK, thought, AGAIN).count("<|im_end|>") == 4
+    ends = list(owner.prompt([ASK, thought, AGAIN]).ids).count(5)
+    assert ends == list(owner.prompt([ASK, ANSWER, AGAIN]).ids).count(5) == 3
