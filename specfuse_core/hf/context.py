@@ -17,7 +17,7 @@ from torch import Tensor
 
 from specfuse_core.hf.runner import Runner
 
-__all__ = ["Context", "Path"]
+__all__ = ["Context", "Path", "shared_length"]
 
 
 class Path(NamedTuple):
@@ -42,7 +42,7 @@ class Context(ABC):
 
     def __init__(self, runner: Runner, capacity: int = 0) -> None:
         self.ids: list[int] = []
-        self.passes = 0
+        self._passes = 0
         self._runner = runner
         self._capacity = capacity
         self._after: dict[int, Tensor] = {}
@@ -51,6 +51,11 @@ class Context(ABC):
 
     #: Whether all paths share one forward pass, so that an additional path costs very little.
     one_pass = False
+
+    @property
+    def passes(self) -> int:
+        """Number of forward passes so far."""
+        return self._passes
 
     def knows(self, position: int) -> bool:
         """Whether the logits after the id at ``position`` of the line are stored."""
@@ -103,7 +108,7 @@ class Context(ABC):
         self.ids, self._after, self._paths, self._path_logits = [], {}, [], []
 
     def _run(self, ids: Sequence[int], **options: Any) -> tuple[Tensor, Any]:
-        self.passes += 1
+        self._passes += 1
         return self._runner.run(ids, **options)
 
     def _drop_paths(self) -> None:
@@ -130,3 +135,15 @@ class Context(ABC):
 
     @abstractmethod
     def _keep_path(self, index: int) -> None: ...
+
+
+def shared_length(first: list[int], second: list[int]) -> int:
+    """Return the length of the longest common prefix."""
+    size = min(len(first), len(second))
+    # Lists usually differ only near their ends.
+    low = max(size - 64, 0)
+    if first[:low] != second[:low]:
+        low = 0
+    while low < size and first[low] == second[low]:
+        low += 1
+    return low

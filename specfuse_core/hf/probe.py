@@ -18,6 +18,7 @@ from torch import Tensor
 from specfuse_core.errors import ModelLoadError
 from specfuse_core.hf.cache import holds_rows_only
 from specfuse_core.hf.context import Context, Path
+from specfuse_core.hf.crossing import CrossingContext
 from specfuse_core.hf.rows import CroppedContext, PackedContext
 from specfuse_core.hf.runner import MaskForm, Runner
 from specfuse_core.hf.states import RereadContext, SnapshotContext
@@ -28,18 +29,29 @@ ContextFactory = Callable[[Runner, int], Context]
 
 _FORMS: tuple[MaskForm, ...] = ("both", "window", "full")
 
+
+def _context(make: ContextFactory, runner: Runner, capacity: int) -> Context:
+    boundary = runner.rope.boundary
+    if boundary is None:
+        return make(runner, capacity)
+    return CrossingContext(make, runner, capacity, boundary)
+
+
 #: All context methods, from the fastest to the slowest.
 METHODS: dict[str, ContextFactory] = {
-    **{f"packed-{form}": partial(PackedContext, form=form) for form in _FORMS},
-    "cropped": CroppedContext,
-    "snapshot": SnapshotContext,
-    "stepwise": partial(SnapshotContext, stepwise=True),
-    "reread": RereadContext,
+    **{f"packed-{form}": partial(_context, partial(PackedContext, form=form)) for form in _FORMS},
+    "cropped": partial(_context, CroppedContext),
+    "snapshot": partial(_context, SnapshotContext),
+    "stepwise": partial(_context, partial(SnapshotContext, stepwise=True)),
+    "reread": partial(_context, RereadContext),
 }
 
 _PREFIX = 30
 #: Shorter than the prefix, so that the test detects a window that is ignored.
 _WINDOW = 16
+#: Length of the line before the first paths of the test sequence, so that some of them cross the
+#: boundary of length-dependent position encodings, and the line is cut back to it.
+_BOUNDARY = _PREFIX + 3
 #: Maximum difference of log-probabilities that rounding can cause in float32.
 _TOLERANCE = 5e-4
 #: In half precision, the tolerance is this multiple of the error of step-by-step decoding.
@@ -80,7 +92,7 @@ def choose_method(runner: Runner) -> MethodChoice:
         ModelLoadError: if a plain forward pass fails or gives no finite logits.
     """
     try:
-        with _short_window(runner):
+        with _shrunk(runner):
             reference = _reference(runner, _ids(runner, 0, _PREFIX))
     except _REFUSALS as error:
         raise ModelLoadError(
@@ -115,7 +127,7 @@ def deviation(runner: Runner, method: ContextFactory) -> float:
     Raises:
         Exception: an error of the model, if it does not support the method.
     """
-    with _short_window(runner), torch.inference_mode():
+    with _shrunk(runner), torch.inference_mode():
         return _play(runner, method(runner, 0))
 
 
@@ -198,8 +210,15 @@ def _play(runner: Runner, context: Context) -> float:
 
 
 def _reference(runner: Runner, ids: list[int]) -> Tensor:
-    logits, _ = runner.run(ids, use_cache=False)
-    return logits.float()
+    """Return the logits after each id, from forward passes over the ids up to it. ``[T, V]``"""
+    boundary = runner.rope.boundary or len(ids)
+    logits, _ = runner.run(ids[:boundary], use_cache=False)
+    parts = [logits]
+    ends = range(boundary + 1, len(ids) + 1) if runner.rope.many else [len(ids)]
+    for end in ends if boundary < len(ids) else []:
+        logits, _ = runner.run(ids[:end], use_cache=False)
+        parts.append(logits[-1:] if runner.rope.many else logits[boundary:])
+    return torch.cat(parts).float()
 
 
 def _tolerance(runner: Runner) -> float:
@@ -223,6 +242,13 @@ def _ids(runner: Runner, offset: int, count: int) -> list[int]:
     """Return ``count`` fixed ids of the vocabulary."""
     size = int(runner.config.vocab_size)
     return [(17 + 7919 * (offset + i)) % size for i in range(count)]
+
+
+@contextmanager
+def _shrunk(runner: Runner) -> Iterator[None]:
+    """Reduce what is longer than the test sequence temporarily: windows and boundaries."""
+    with _short_window(runner), runner.rope.shrunk(_BOUNDARY):
+        yield
 
 
 @contextmanager

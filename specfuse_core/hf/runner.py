@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from specfuse_core.hf.linears import use_onednn, with_onednn
+from specfuse_core.hf.rope import LengthRope
 from specfuse_core.hf.trees import has_virtual_tokens, own_tree, state_of, wrapped
 
 __all__ = ["MaskForm", "Runner"]
@@ -73,6 +74,7 @@ class Runner:
             if self._onednn:
                 tree = use_onednn(tree) if tree is not self.model else with_onednn(tree)
             self._tree, self._state = tree, state
+            self.rope = LengthRope(tree)
             self.config = tree.config.get_text_config(decoder=True)
 
     @property
@@ -121,7 +123,7 @@ class Runner:
         for name in ("max_position_embeddings", "max_seq_len", "seq_length", "n_positions"):
             size = getattr(self.config, name, None)
             if isinstance(size, int) and size > 0:
-                return size
+                return int(size * self.rope.stretch)
         return _UNBOUNDED
 
     @torch.inference_mode()
@@ -166,7 +168,9 @@ class Runner:
         if device != self._placed:
             # The model was moved. The weights of the copy move with it, but not the buffers.
             self.follow()
-        output = self._tree(input_ids=torch.tensor([list(ids)], device=device), **options)
+        tree, rope = self._tree, self.rope
+        with rope.fresh():
+            output = tree(input_ids=torch.tensor([list(ids)], device=device), **options)
         logits: Tensor = output.logits[0]
         if keep and logits.shape[0] > keep:
             logits = logits[-keep:]

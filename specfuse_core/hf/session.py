@@ -17,7 +17,7 @@ from torch import Tensor
 
 from specfuse_core.grammar.boundaries import complete_characters
 from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN, complete_segment, in_call
-from specfuse_core.hf.context import Context, Path
+from specfuse_core.hf.context import Context, Path, shared_length
 from specfuse_core.hf.guide import Guide
 from specfuse_core.hf.sampling import Chooser
 from specfuse_core.prompts.dialects.reading import THOUGHT_CLOSE, THOUGHT_OPEN
@@ -203,7 +203,7 @@ class LocalSession:
         return [
             Verification((), fits=False)
             if path is None
-            else self._verification(len(_shared(ids, whole)), whole, candidate.ends, path, known)
+            else self._verification(shared_length(ids, whole), whole, candidate.ends, path, known)
             for candidate, whole, path in zip(candidates, wholes, found, strict=True)
         ]
 
@@ -238,7 +238,7 @@ class LocalSession:
     def _catch_up(self) -> list[int]:
         """Run the committed ids that have not been run yet. Returns the ids of the state."""
         ids, context = self.ids, self._context
-        have = len(_shared(context.ids, ids))
+        have = shared_length(context.ids, ids)
         if have == len(ids) and not context.knows(have - 1):
             have -= 1
         if have < len(ids):
@@ -286,7 +286,7 @@ class LocalSession:
         line = self._context.ids
         if self._unrun and not ends and whole == line + self._unrun:
             return Path(len(line), ())
-        shared = len(_shared(line, whole))
+        shared = shared_length(line, whole)
         if shared < len(whole) and not self._context.knows(shared - 1):
             # The logits at the branching point were dropped: run that id again.
             shared -= 1
@@ -324,15 +324,3 @@ class LocalSession:
             drafted_tokens=self._cost.drafted_tokens + drafted,
             verified_tokens=self._cost.verified_tokens + verified,
         )
-
-
-def _shared(first: list[int], second: list[int]) -> list[int]:
-    """Return the longest common prefix."""
-    size = min(len(first), len(second))
-    # Lists usually differ only near their ends.
-    low = max(size - 64, 0)
-    if first[:low] != second[:low]:
-        low = 0
-    while low < size and first[low] == second[low]:
-        low += 1
-    return second[:low]

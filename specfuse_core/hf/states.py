@@ -97,11 +97,21 @@ class SnapshotContext(Context):
 
 
 class RereadContext(Context):
-    """Uses no cache: runs all ids again each time."""
+    """Uses no cache: runs all ids again each time.
+
+    Args:
+        runner: the model.
+        capacity: not used.
+        each: whether to run them again for each id of a path, for models whose logits depend on
+            how many ids follow.
+    """
+
+    def __init__(self, runner: Runner, capacity: int = 0, *, each: bool = False) -> None:
+        super().__init__(runner, capacity)
+        self._each = each
 
     def _run_line(self, ids: Sequence[int]) -> Tensor:
-        logits, _ = self._run([*self.ids, *ids], use_cache=False, keep=1)
-        return logits[-1]
+        return self._last([*self.ids, *ids])
 
     def _cut(self, length: int) -> None:
         """There is no cache to change."""
@@ -109,9 +119,19 @@ class RereadContext(Context):
     def _run_paths(self, paths: Sequence[Path]) -> list[Tensor]:
         found = []
         for start, tokens in paths:
-            logits, _ = self._run([*self.ids[:start], *tokens], use_cache=False, keep=len(tokens))
-            found.append(logits)
+            whole = [*self.ids[:start], *tokens]
+            if self._each:
+                found.append(
+                    torch.stack([self._last(whole[: end + 1]) for end in range(start, len(whole))])
+                )
+            else:
+                logits, _ = self._run(whole, use_cache=False, keep=len(tokens))
+                found.append(logits)
         return found
 
     def _keep_path(self, index: int) -> None:
         """There is no cache to change."""
+
+    def _last(self, ids: Sequence[int]) -> Tensor:
+        logits, _ = self._run(ids, use_cache=False, keep=1)
+        return logits[-1]

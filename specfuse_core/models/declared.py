@@ -43,5 +43,17 @@ def declared_window(config: ModelConfig) -> int | None:
     for name in _WINDOWS:
         size = declared.get(name)
         if isinstance(size, int) and size > 0:
-            return size
+            return int(size * _stretch(declared))
     return None
+
+
+def _stretch(declared: Mapping[str, Any]) -> float:
+    """Factor by which dynamic scaling of the position encodings extends the context window."""
+    given = declared.get("rope_parameters") or declared.get("rope_scaling")
+    if not isinstance(given, Mapping):
+        return 1.0
+    kind, factor = given.get("rope_type") or given.get("type"), given.get("factor")
+    # With alpha, the frequencies are fixed.
+    if kind != "dynamic" or given.get("alpha") or not isinstance(factor, int | float):
+        return 1.0
+    return max(float(factor), 1.0)

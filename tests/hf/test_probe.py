@@ -22,7 +22,7 @@ from specfuse_core.hf.states import RereadContext, SnapshotContext
 
 EXPECTED = {
     **dict.fromkeys(
-        ("llama", "qwen2", "qwen3", "gpt_neox", "gpt2", "phi", "smollm3"), "packed-full"
+        ("llama", "qwen2", "qwen3", "gpt_neox", "gpt2", "phi", "phi3", "smollm3"), "packed-full"
     ),
     "mistral": "packed-window",
     "gemma2": "packed-both",

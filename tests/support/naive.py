@@ -193,8 +193,19 @@ class NaiveSession:
         )
         return [*self._prompt.ids, *encoded.ids]
 
-    def _logits(self, ids: list[int]) -> torch.Tensor:
-        return self._backend.model.runner.run(ids, use_cache=False)[0].float()
+    def _logits(self, ids: list[int], first: int) -> torch.Tensor:
+        """The logits after each id from ``first`` on."""
+        runner = self._backend.model.runner
+        boundary = runner.rope.boundary
+        if boundary is None or len(ids) <= boundary:
+            return runner.run(ids, use_cache=False)[0][first:].float()
+        # Each further id may change the position encodings of all ids before it.
+        ends = range(first + 1, len(ids) + 1)
+        rows = [runner.run(ids[:end], use_cache=False, keep=1)[0][-1] for end in ends]
+        return torch.stack(rows).float()
+
+    def _next(self, ids: list[int]) -> torch.Tensor:
+        return self._logits(ids, len(ids) - 1)[0]
 
     def _decoded(self, ids: list[int], drafted: list[int]) -> str:
         codec = self._backend.template.codec
@@ -215,7 +226,7 @@ class NaiveSession:
         while len(drafted) < max_tokens + 4 and len(drafted) < max(self.room, max_tokens):
             if len(drafted) >= max_tokens and guide.drafted.decode(errors="ignore"):
                 break
-            logits = self._masked(guide, self._logits([*ids, *drafted])[-1])
+            logits = self._masked(guide, self._next([*ids, *drafted]))
             if not (logits > -torch.inf).any():
                 break
             id_ = self._chooser.choose(logits, len(ids) + len(drafted), [*ids, *drafted])
@@ -238,7 +249,7 @@ class NaiveSession:
         while len(drafted) < max_tokens + 4 and len(drafted) < max(self.room, max_tokens):
             if len(drafted) >= max_tokens and complete_characters(self._decoded(ids, drafted)):
                 break
-            logits = self._logits([*ids, *drafted])[-1]
+            logits = self._next([*ids, *drafted])
             id_ = self._chooser.choose(logits, len(ids) + len(drafted), [*ids, *drafted])
             if id_ in self._backend.template.ends:
                 ends = True
@@ -261,10 +272,10 @@ class NaiveSession:
             first = 0
             while first < min(len(ids), len(whole)) and ids[first] == whole[first]:
                 first += 1
-            logits = self._logits(whole)
+            logits = self._logits(whole, first - 1)
             logprobs = logits.log_softmax(-1)
-            raw = [float(logits[at - 1, whole[at]]) for at in range(first, len(whole))]
-            log = [float(logprobs[at - 1, whole[at]]) for at in range(first, len(whole))]
+            raw = [float(row[id_]) for row, id_ in zip(logits, whole[first:], strict=False)]
+            log = [float(row[id_]) for row, id_ in zip(logprobs, whole[first:], strict=False)]
             if candidate.ends:
                 ends = sorted(self._backend.template.ends)
                 raw.append(float(logits[-1, ends].logsumexp(0)))

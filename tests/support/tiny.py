@@ -198,6 +198,14 @@ _SMALL = {
     "head_dim": 8,
     "max_position_embeddings": 512,
 }
+
+
+def dynamic(boundary: int, factor: float = 4.0) -> dict[str, Any]:
+    """Return options of a Llama whose position encodings change with each token of a long text."""
+    scaling = {"rope_type": "dynamic", "factor": factor, "rope_theta": 10_000.0}
+    return {"max_position_embeddings": boundary, "rope_parameters": scaling}
+
+
 _LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
 
 #: name -> (config class, its options)
@@ -214,6 +222,21 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox": ("GPTNeoXConfig", _SMALL),
     "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512}),
     "phi": ("PhiConfig", _SMALL),
+    # Its position encodings change beyond 64 tokens.
+    "phi3": (
+        "Phi3Config",
+        {
+            **_SMALL,
+            "pad_token_id": 3,
+            "original_max_position_embeddings": 64,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10_000.0,
+                "short_factor": [1.0, 1.1, 1.2, 1.3],
+                "long_factor": [1.5, 2.5, 5.0, 8.0],
+            },
+        },
+    ),
     "smollm3": ("SmolLM3Config", {**_SMALL, "pad_token_id": 3}),
     "bloom": ("BloomConfig", {"hidden_size": 32, "n_layer": 3, "n_head": 4}),
     "mamba": (
