@@ -17,7 +17,12 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from specfuse_core.errors import ModelLoadError, PromptTooLongError, SlowMethodWarning
+from specfuse_core.errors import (
+    InvalidConstraintError,
+    ModelLoadError,
+    PromptTooLongError,
+    SlowMethodWarning,
+)
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.hf.context import Context
 from specfuse_core.hf.guide import Guide, Vocabulary
@@ -237,8 +242,8 @@ class LocalBackend:
             prompt.lead,
             continuing=prompt.continuing,
             spelling=speech.spelling if speech is not None else None,
+            opening=prompt.opening,
         )
-        response.push(prompt.opening)
         return prompt, response
 
     def _guide(self, request: Request, prompt: Prompt) -> Guide | None:
@@ -248,14 +253,14 @@ class LocalBackend:
         codec = self.template.codec
         lead: str | None = None
         if not prompt.opening:
-            lead = prompt.lead or (
-                " " if codec.opens_with_space and not prompt.continuing else None
-            )
+            space = codec.leading_space(continuing=prompt.continuing)
+            lead = prompt.lead or space or None
         with self._lock:
             if self._vocabulary is None:
                 rows = int(self._ready[0].runner.config.vocab_size) if self._ready else 0
-                self._vocabulary = Vocabulary(codec, rows)
-        return Guide(self._vocabulary, grammar, lead, free=request.free)
+                self._vocabulary = Vocabulary.of(codec, rows)
+        with self._naming_itself():
+            return Guide(self._vocabulary, grammar, lead, free=request.free)
 
     def _speech(self, request: Request) -> Speech | None:
         """How the model writes the answer in its own form, if it has one."""
@@ -284,7 +289,7 @@ class LocalBackend:
         """Add the model's name to errors that do not contain it."""
         try:
             yield
-        except ModelLoadError as error:
+        except (ModelLoadError, InvalidConstraintError) as error:
             if self.name in str(error):
                 raise
             raise type(error)(f"{self.name!r}: {error}") from error

@@ -6,9 +6,10 @@ This module knows nothing of models. ``answer.follower`` tracks a grammar by tex
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,11 +31,19 @@ _ANY_TOKENS = '%llguidance {"no_forcing": true}\n'
 class Vocabulary:
     """The bytes of one tokenizer's tokens, and the grammars that are compiled over them.
 
+    Use :meth:`of` to share one among all models of one tokenizer and size.
+
     Args:
         codec: the tokenizer.
         size: number of rows of the model's output layer. Ids beyond the tokenizer's vocabulary
             have no text.
     """
+
+    #: The vocabularies that are in use, by tokenizer and size.
+    _shared: ClassVar[weakref.WeakValueDictionary[tuple[object, int], Vocabulary]] = (
+        weakref.WeakValueDictionary()
+    )
+    _sharing: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, codec: TextCodec, size: int) -> None:
         self.size = size
@@ -44,9 +53,23 @@ class Vocabulary:
         self._openings: dict[str, list[bytes]] = {}
         self._tokenizers: dict[str | None, Any] = {}
 
+    @classmethod
+    def of(cls, codec: TextCodec, size: int) -> Vocabulary:
+        """Return the vocabulary of a tokenizer and a size."""
+        with cls._sharing:
+            vocabulary = cls._shared.get((codec.key, size))
+            if vocabulary is None:
+                vocabulary = cls._shared[codec.key, size] = cls(codec, size)
+            return vocabulary
+
     @cached_property
     def tokens(self) -> list[bytes]:
-        """The bytes of each id in the middle of a text; empty for control tokens. ``[V]``"""
+        """The bytes of each id in the middle of a text; empty for control tokens. ``[V]``
+
+        Raises:
+            InvalidConstraintError: if the tokenizer has no such bytes (see
+                ``TextCodec.token_bytes``).
+        """
         tokens = self._codec.token_bytes()
         return (tokens + [b""] * (self.size - len(tokens)))[: self.size]
 
@@ -80,7 +103,9 @@ class Vocabulary:
 
     def _tokenizer(self, lead: str | None) -> Any:
         if lead not in self._tokenizers:
-            self._tokenizers[lead] = vocabulary_of(self.opening(lead))
+            # The slices speed up masks. The mask of the first id of an answer does without.
+            options: dict[str, Any] = {} if lead is None else {"slices": []}
+            self._tokenizers[lead] = vocabulary_of(self.opening(lead), **options)
         return self._tokenizers[lead]
 
 

@@ -5,16 +5,17 @@ Ordinary text never becomes a control token. This module knows nothing of conver
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from specfuse_core.errors import ModelLoadError
+from specfuse_core.errors import InvalidConstraintError, ModelLoadError
+from specfuse_core.prompts.byte_table import anchor_of, decoded_after, misspelled
+from specfuse_core.prompts.private import PrivateTokenizer
 
 __all__ = ["Encoded", "TextCodec"]
 
@@ -22,19 +23,6 @@ __all__ = ["Encoded", "TextCodec"]
 _ANCHORS = ("\n", ".", "a")
 #: Letters that few vocabularies contain: a syllable of Yi and a hieroglyph.
 _RARE = "\ua000 \U00013000"
-#: Name of a byte-fallback token.
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-
-
-def _byte_letters() -> dict[str, int]:
-    """Return the visible characters that byte-level tokenizers (GPT-2) use for bytes."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    letters = {chr(byte): byte for byte in visible}
-    return letters | {chr(256 + index): byte for index, byte in enumerate(hidden)}
-
-
-_LETTERS = _byte_letters()
 
 
 class Encoded(NamedTuple):
@@ -50,52 +38,66 @@ class Encoded(NamedTuple):
 
 
 class TextCodec:
-    """Encodes and decodes text with private copies of a fast tokenizer.
+    """Encodes and decodes text with a private copy of a fast tokenizer.
 
     *Control tokens* are the special tokens and the end-of-turn tokens. Text that spells a control
     token is encoded as ordinary tokens, and control tokens are never drafted as text.
 
     Args:
-        tokenizer: a tokenizer that is backed by the tokenizers library. It is not changed.
+        tokenizer: a tokenizer that is backed by the tokenizers library. It encodes as before.
         ends: ids of the end-of-turn tokens.
+        owned: whether the caller alone uses ``tokenizer`` and will not change it (see
+            ``PrivateTokenizer.of``).
 
     Raises:
         ModelLoadError: if the tokenizer is not backed by the tokenizers library.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Iterable[int] = ()) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, ends: Iterable[int] = (), *, owned: bool = False
+    ) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise ModelLoadError(
                 f"{type(tokenizer).__name__} is not a fast tokenizer, which specfuse needs; save "
                 "a tokenizer.json with the weights (AutoTokenizer converts most formats)."
             )
-        added = backend.get_added_tokens_decoder()
+        self._private = PrivateTokenizer.of(backend, owned=owned)
+        self._special = frozenset(tokenizer.all_special_ids)
+        self._separate(ends)
+
+    def with_ends(self, ends: Iterable[int]) -> Self:
+        """Return a codec of the same tokenizer with other end-of-turn tokens."""
+        codec = object.__new__(type(self))
+        codec._private, codec._special = self._private, self._special
+        codec._separate(ends)
+        return codec
+
+    def _separate(self, ends: Iterable[int]) -> None:
+        """Separate control tokens from text."""
+        self._marked = self._private.marked
+        added = self._marked.get_added_tokens_decoder()
         special = {id_ for id_, token in added.items() if token.special}
         # An end-of-turn token that is an ordinary token (such as a line break) stays text.
-        special |= set(tokenizer.all_special_ids) | (set(ends) & added.keys())
+        special |= self._special | (set(ends) & added.keys())
         self.control = frozenset(special)
-        self.vocabulary = backend.get_vocab_size(with_added_tokens=True)
+        self.vocabulary = self._marked.get_vocab_size(with_added_tokens=True)
         self._names = {
-            name: id_ for id_ in self.control if (name := backend.id_to_token(id_)) is not None
+            name: id_ for id_ in self.control if (name := self._marked.id_to_token(id_)) is not None
         }
         self._strips = {token.content: (token.lstrip, token.rstrip) for token in added.values()}
-        self._marked = _copy(backend)
-        self._plain = _copy(backend)
-        self._plain.add_special_tokens(
-            [
-                AddedToken(token.content, special=True, normalized=token.normalized)
-                for id_, token in added.items()
-                if id_ in self.control and not token.special
-            ]
-        )
-        self._plain.encode_special_tokens = True
+        self._plain = self._private.plain(self.control.intersection(added))
         # Ids that text must never become. The unknown token is not one of them if the tokenizer
         # uses it for unknown characters. If it never does, the unknown token may be another
         # control token (in GPT-2 it is the end-of-text token).
-        unknown = set(self._plain.encode(_RARE, add_special_tokens=False).ids)
-        self._forbidden = self.control - unknown
+        self._rare = frozenset(self._plain.encode(_RARE, add_special_tokens=False).ids)
+        self._forbidden = self.control - self._rare
         self._spelled: dict[int, list[int]] = {}
+
+    @property
+    def key(self) -> tuple[str, frozenset[int]]:
+        """Equal for codecs that encode and decode alike."""
+        return self._private.key, self.control
 
     @cached_property
     def control_pattern(self) -> re.Pattern[str] | None:
@@ -120,6 +122,15 @@ class TextCodec:
     def opens_with_space(self) -> bool:
         """Whether text is encoded differently at the start than in the middle (SentencePiece)."""
         return self._encode("a b").ids != self._after_anchor("a b").ids
+
+    def leading_space(self, *, continuing: bool) -> str:
+        """The space that the first token of a text adds before it; empty if it adds none.
+
+        Args:
+            continuing: whether the text is encoded as in the middle of a text.
+        """
+        first = self.encode("a", continuing=continuing).ids[:1]
+        return " " if self.decode(first, self.anchor).startswith(" ") else ""
 
     @cached_property
     def opens_with_space_after_control(self) -> bool:
@@ -157,60 +168,50 @@ class TextCodec:
         if not before:
             return str(self._plain.decode(list(ids), skip_special_tokens=True))
         base = self._plain.decode(list(before), skip_special_tokens=True)
-        full = self._plain.decode([*before, *ids], skip_special_tokens=True)
-        shared = len(base)
-        while not full.startswith(base[:shared]):
-            shared -= 1
-        return str(full[shared:])
+        return decoded_after(base, self._plain.decode([*before, *ids], skip_special_tokens=True))
 
     def decode_marked(self, ids: Sequence[int], before: Sequence[int] = ()) -> str:
         """Text of ``ids`` as a continuation of ``before``, with the text of control tokens."""
         base = self._plain.decode(list(before), skip_special_tokens=False)
-        full = self._plain.decode([*before, *ids], skip_special_tokens=False)
-        shared = len(base)
-        while not full.startswith(base[:shared]):
-            shared -= 1
-        return str(full[shared:])
+        return decoded_after(base, self._plain.decode([*before, *ids], skip_special_tokens=False))
 
     @cached_property
     def anchor(self) -> list[int]:
         """Ids to pass to ``decode`` as ``before``, so that the first token keeps its space."""
-        return list(self._plain.encode(_ANCHORS[0], add_special_tokens=False).ids)
+        return anchor_of(self._plain)
 
     def strips(self, control: str) -> tuple[bool, bool]:
         """Return whether a control token absorbs white space to its left and to its right."""
         return self._strips.get(control, (False, False))
 
     def token_bytes(self) -> list[bytes]:
-        """Return the bytes of each id in the middle of a text; empty for control tokens. ``[V]``"""
-        tokenizer = self._plain
-        decoder = json.dumps(json.loads(tokenizer.to_str())["decoder"], ensure_ascii=False)
-        added = {id_: token.content for id_, token in tokenizer.get_added_tokens_decoder().items()}
-        whole = self._spelled_bytes if '"ByteLevel"' in decoder else self._decoded_bytes
-        fallback = '"ByteFallback"' in decoder
-        tokens: list[bytes] = []
-        for id_ in range(self.vocabulary):
-            name = tokenizer.id_to_token(id_)
-            if name is None or id_ in self.control:
-                tokens.append(b"")
-            elif id_ in added:
-                tokens.append(added[id_].encode())
-            elif fallback and (byte := _BYTE.fullmatch(name)):
-                tokens.append(bytes([int(byte[1], 16)]))
-            else:
-                tokens.append(whole(id_, name))
+        """Return the bytes of each id in the middle of a text; empty for control tokens. ``[V]``
+
+        Raises:
+            InvalidConstraintError: if the tokenizer has no such bytes, since what a token adds to a
+                text depends on the tokens beside it.
+        """
+        tokens = list(self._private.table)
+        # Rare letters have no ASCII in them: such a token only says that a character is unknown.
+        unknown = {id_ for id_ in self._rare if tokens[id_].isascii() and tokens[id_].strip()}
+        silent = self.control | unknown
+        for id_ in silent:
+            tokens[id_] = b""
+
+        def encode(text: str) -> list[int]:
+            return [id_ for id_ in self.encode(text, continuing=True).ids if id_ not in silent]
+
+        def decode(ids: Sequence[int]) -> str:
+            return self.decode(ids, self.anchor)
+
+        wrong = misspelled(tokens, encode, decode)
+        if wrong is not None:
+            raise InvalidConstraintError(
+                "constraints and tools cannot be used with this tokenizer, because the text of its "
+                f"token {wrong} ({self._plain.id_to_token(wrong)!r}) depends on the tokens beside "
+                "it; leave the model out, or ask without a constraint and without tools."
+            )
         return tokens
-
-    def _spelled_bytes(self, id_: int, name: str) -> bytes:
-        """Return the bytes of a byte-level token, whose name has one character per byte."""
-        if all(character in _LETTERS for character in name):
-            return bytes(_LETTERS[character] for character in name)
-        return name.encode()
-
-    def _decoded_bytes(self, id_: int, name: str) -> bytes:
-        """Return the bytes of any other token: the text that it adds to the text before it."""
-        text = self.decode([id_], self.anchor)
-        return b"" if "\ufffd" in text else text.encode()
 
     def _encode(self, text: str) -> Encoded:
         return self._without_control(self._raw(text))

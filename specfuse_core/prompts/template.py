@@ -89,7 +89,7 @@ class ChatTemplate:
             )
         self.ends = frozenset(int(id_) for id_ in found if id_ is not None)
         # End-of-turn tokens are control tokens too, whether or not they are marked special.
-        self.codec = TextCodec(tokenizer, self.ends) if self.ends - codec.control else codec
+        self.codec = codec.with_ends(self.ends) if self.ends - codec.control else codec
         self._marks = self.manner.marks(self.codec, self.ends)
         self._begins = (
             self._rendering.plain

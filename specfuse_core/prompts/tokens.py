@@ -32,6 +32,7 @@ class ResponseTokens:
             not of the text.
         continuing: whether the response follows ordinary text (see ``TextCodec.encode``).
         spelling: spells the response in the model's own form, if it has one.
+        opening: what the response begins with. The answer goes on after it.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class ResponseTokens:
         *,
         continuing: bool = False,
         spelling: Spelling | None = None,
+        opening: str = "",
     ) -> None:
         self.text = ""
         self._codec = codec
@@ -51,6 +53,9 @@ class ResponseTokens:
         self._before: list[Piece] = []
         self._before_ids: list[int] = []
         self._last = _Growing(codec, continuing=continuing)
+        self.push(opening)
+        self._opening = opening
+        self._opening_tokens = len(self.ids)
 
     @property
     def ids(self) -> list[int]:
@@ -68,18 +73,40 @@ class ResponseTokens:
         self._last.push(text)
         self.text += more
 
+    def count(self, answer: str) -> int:
+        """Return the number of tokens by which ``answer`` lengthens the prompt and the opening.
+
+        Tokens of white space that the template or the tokenizer puts before an answer do not count.
+        """
+        whole = self._opening + answer
+        if whole.startswith(self.text):
+            ids = self.peek(whole[len(self.text) :])
+        else:
+            ids = ResponseTokens(
+                self._codec, self._lead, continuing=self._continuing, spelling=self._spelling
+            ).peek(whole)
+        if self._opening:
+            return max(len(ids) - self._opening_tokens, 0)
+        return len(ids) - _blanks(self._codec, self._lead, answer, ids, self._continuing)
+
     def decode(self, drafted: list[int]) -> str:
         """Return the text of ids that were drafted after the response."""
         before = self.ids[-_BEFORE:]
         if before:
             return self._codec.decode(drafted, before)
-        text = self._codec.decode(drafted, self._codec.anchor if self._continuing else ())
-        return text.removeprefix(self._lead)
+        text = self._codec.decode(drafted, self._codec.anchor)
+        return self._begun(text).removeprefix(self._lead)
 
     def decode_marked(self, drafted: list[int]) -> str:
         """:meth:`decode` with the text of control tokens."""
-        before = self.ids[-_BEFORE:] or (self._codec.anchor if self._continuing else [])
-        return self._codec.decode_marked(drafted, before)
+        before = self.ids[-_BEFORE:]
+        if before:
+            return self._codec.decode_marked(drafted, before)
+        return self._begun(self._codec.decode_marked(drafted, self._codec.anchor))
+
+    def _begun(self, text: str) -> str:
+        """``text`` without the space that the tokenizer puts at the beginning of the response."""
+        return text.removeprefix(self._codec.leading_space(continuing=self._continuing))
 
     def _grown(self, more: str) -> tuple[tuple[list[Piece], list[int]], _Growing, str]:
         """The response with ``more``: what stands before its last piece, and that piece's text."""
@@ -157,6 +184,26 @@ class _Growing:
             if fresh[new : new + _MEET] == run:
                 return Encoded(ids[:old] + tail.ids[new:], starts[:old] + places[new:])
         return None
+
+
+def _blanks(codec: TextCodec, lead: str, text: str, ids: list[int], continuing: bool) -> int:
+    """Return how many of the ids of ``lead + text`` are only the white space before ``text``."""
+    alone = codec.encode(lead, continuing=continuing).ids
+    same = 0
+    while same < min(len(alone), len(ids)) and alone[same] == ids[same]:
+        same += 1
+    space = codec.leading_space(continuing=continuing)
+    if (lead + text).startswith(" ") and codec.encode(" a").ids == codec.encode("a").ids:
+        space = ""  # the tokenizer adds no space where one is
+    space += lead
+    blank = 0
+    for id_ in ids:
+        piece = codec.decode([id_], codec.anchor)
+        if not piece or not space.startswith(piece):
+            break
+        space = space.removeprefix(piece)
+        blank += 1
+    return max(same, blank)
 
 
 def _space_at(text: str, start: int) -> int:
