@@ -31,6 +31,13 @@ class Session(Protocol):
         """Number of tokens that still fit the context window after the committed text."""
         ...
 
+    def count_tokens(self, answer: str) -> int:
+        """Count the tokens by which ``answer``, a whole answer, lengthens the prompt.
+
+        It does not depend on the state. The session of the first model counts ``max_new_tokens``.
+        """
+        ...
+
     def draft(self, max_tokens: int) -> Candidate:
         """Decode up to ``max_tokens`` tokens after the committed text."""
         ...

@@ -266,8 +266,8 @@ class FusionEngine(Constructors):
         follower: Follower | None,
         cancel: threading.Event,
     ) -> Generator[Segment, None, None]:
-        first = self._roster.backend(ensemble.members[0].name)
-        budget = Budget(first.count_tokens, request, follower)
+        first = ensemble.members[0].session
+        budget = Budget(first.count_tokens, request.max_new_tokens, follower)
         outlet = Outlet(request)
         seed = request.sampling.seed or 0
 

@@ -36,7 +36,12 @@ class Request:
     Args:
         messages: the conversation. If it ends with an assistant message, the answer continues
             that message.
-        max_new_tokens: maximum length of the answer, in tokens of the first base model.
+        max_new_tokens: maximum length of the answer, in tokens of the first base model: those by
+            which the answer lengthens what the model reads. White space that its template or its
+            tokenizer puts before the answer does not count. An answer whose finish reason is
+            ``"length"`` has exactly this many tokens. It has fewer if the next character takes
+            more tokens than are left, if a constraint had to be closed, or if the tokenizer drops
+            what the models write.
         stop: strings that end the answer. The answer does not include them.
         sampling: sampling parameters of the drafts.
         constraint: the form that the answer must have.

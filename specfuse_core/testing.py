@@ -138,6 +138,13 @@ class ScriptedSession:
         used = self.cost.prompt_tokens + len(_tokens(self.response))
         return self._backend.context_window - used
 
+    def count_tokens(self, answer: str) -> int:
+        """Count the tokens that ``answer`` adds to a final assistant message."""
+        final = self._request.messages[-1]
+        before = final.content if final.role == "assistant" else ""
+        count = self._backend.count_tokens
+        return count(before + answer) - (count(before) if before else 0)
+
     def draft(self, max_tokens: int) -> Candidate:
         """Draft the next ``max_tokens`` tokens of the script, cut back to a complete segment."""
         rest = self._rest()

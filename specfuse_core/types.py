@@ -213,7 +213,8 @@ class Usage:
     Args:
         prompt_tokens: number of prompt tokens, in the first base model's tokenizer.
         completion_tokens: number of tokens of the emitted text, in the first base model's
-            tokenizer. Text that a stop string cut off does not count.
+            tokenizer (see ``Request.max_new_tokens``). Text that a stop string cut off does not
+            count. Where the answer had to be cut, it is ``max_new_tokens``.
         seed: the random seed of the answer. The same request with this seed gives the same answer.
         models: usage of each base model, in ensemble order.
     """

@@ -9,48 +9,47 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from specfuse_core.answer.follower import Follower
-from specfuse_core.request import Request
 
 __all__ = ["Budget"]
 
 #: Number of positions in a segment at which closing the answer is tried.
 _CUTS = 24
+#: Number of short segments that a tokenizer may merge into one token.
+_MERGED = 32
+#: Number of characters around a cut at which a cut that spends more tokens is looked for.
+_AROUND = 16
 
 
 class Budget:
     """The part of ``max_new_tokens`` that an answer has not used yet.
 
     Args:
-        count: counts the tokens of a text.
-        request: the request, with the limit and the message that the answer continues.
+        count: counts the tokens of an answer (see ``Session.count_tokens``).
+        limit: ``max_new_tokens``.
         follower: the position in the grammar, if the answer has one; ``take`` advances it.
     """
 
     def __init__(
-        self, count: Callable[[str], int], request: Request, follower: Follower | None = None
+        self, count: Callable[[str], int], limit: int, follower: Follower | None = None
     ) -> None:
-        final = request.messages[-1]
         self._count = count
-        # If the answer continues a final assistant message, only the new text counts.
-        self._text = final.content if final.role == "assistant" else ""
-        self._start = len(self._text)
-        self._before = count(self._text) if self._text else 0
-        self._limit = request.max_new_tokens
-        self._segments = 0
+        self._limit = limit
         self._follower = follower
+        #: Text of the answer so far.
+        self.text = ""
+        #: Number of tokens that the answer has used.
         self.spent = 0
-
-    @property
-    def text(self) -> str:
-        """Text of the answer so far."""
-        return self._text[self._start :]
+        # The highest count so far, and the number of segments since then.
+        self._highest = 0
+        self._idle = 0
 
     @property
     def left(self) -> int:
         """Number of tokens that the answer may still have."""
         # A tokenizer may drop text, such as white space. A model that writes only such text would
-        # never stop, so the number of segments is limited by the number of tokens too.
-        return self._limit - self.spent if self._segments <= self._limit else 0
+        # never stop, so the number of segments without a new token is limited too.
+        patience = max(self._limit, _MERGED) if self.spent else self._limit
+        return self._limit - self.spent if self._idle <= patience else 0
 
     def take(self, text: str) -> str:
         """Cut ``text`` to the part that fits the budget, and spend its tokens.
@@ -62,23 +61,22 @@ class Budget:
         Returns:
             The text to emit.
         """
-        self._segments += 1
         fits = self._closed(text) if self._follower else text
         if fits == text and self._measure(text) > self._limit:
             fits = self._cut(text)
-        if fits != text:
-            # Nothing more fits, even if the cut text has fewer tokens than the limit.
-            self.spent = self._limit
         if self._follower:
             self._follower.push(fits)
-        self._text += fits
-        self.spent = max(self.spent, self._count(self._text) - self._before)
+        self.text += fits
+        # Nothing more fits after a cut, even if the text has fewer tokens than the limit.
+        self.spent = self._measure("") if fits == text else self._limit
+        self._idle = 0 if self.spent > self._highest else self._idle + 1
+        self._highest = max(self._highest, self.spent)
         return fits
 
     def keep(self, length: int) -> None:
         """Cut the answer back to its first ``length`` characters, where a stop string begins."""
-        self._text = self._text[: self._start + length]
-        self.spent = min(max(self._measure(""), 0), self._limit)
+        self.text = self.text[:length]
+        self.spent = min(self._measure(""), self._limit)
 
     def _closed(self, text: str) -> str:
         """Return ``text``, or its longest part after which closing fits, and the closing text."""
@@ -116,8 +114,12 @@ class Budget:
                 low = middle
             else:
                 high = middle - 1
-        # The count may fall by a token when text is added. The cut is valid even then.
-        return text[:low]
+        # The count may fall by a token when text is added, so a longer text may fit too, and a
+        # shorter one may have more tokens.
+        ends = range(min(low + _AROUND, len(text)), max(low - _AROUND, 0) - 1, -1)
+        counts = {end: self._measure(text[:end]) for end in ends}
+        most = max(count for count in counts.values() if count <= self._limit)
+        return text[: next(end for end in ends if counts[end] == most)]
 
     def _measure(self, text: str) -> int:
-        return self._count(self._text + text) - self._before
+        return self._count(self.text + text)

@@ -92,6 +92,10 @@ class LocalSession:
         """Number of tokens that still fit the context window."""
         return self._window - len(self._prompt) - len(self._response.ids)
 
+    def count_tokens(self, answer: str) -> int:
+        """Count the tokens by which ``answer`` lengthens the prompt."""
+        return self._response.count(answer)
+
     def draft(self, max_tokens: int) -> Candidate:
         """Decode up to ``max_tokens`` tokens, cut back to complete words unless the answer ends."""
         ids = self._catch_up()

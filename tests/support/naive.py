@@ -164,13 +164,19 @@ class NaiveBackend:
         return self._backend.token_ids(text)
 
     def start(self, request: Request) -> NaiveSession:
-        self._backend.start(request)  # raises the same errors
-        return NaiveSession(self._backend, request, self._make_chooser(request))
+        session = self._backend.start(request)  # raises the same errors
+        return NaiveSession(
+            self._backend, request, self._make_chooser(request), session.count_tokens
+        )
 
 
 class NaiveSession:
-    def __init__(self, backend: LocalBackend, request: Request, chooser: Any) -> None:
+    def __init__(
+        self, backend: LocalBackend, request: Request, chooser: Any, count: Callable[[str], int]
+    ) -> None:
         self._backend = backend
+        # Of a session that never hears anything: it encodes every answer as a whole.
+        self.count_tokens = count
         self._prompt = backend.template.prompt(
             request.messages, request.tools if request.calls else ()
         )
@@ -212,8 +218,9 @@ class NaiveSession:
         before = ids[len(self._prompt.ids) :][-5:]
         if before:
             return codec.decode(drafted, before)
-        anchor = codec.anchor if self._prompt.continuing else []
-        return codec.decode(drafted, anchor).removeprefix(self._prompt.lead)
+        space = codec.leading_space(continuing=self._prompt.continuing)
+        text = codec.decode(drafted, codec.anchor).removeprefix(space)
+        return text.removeprefix(self._prompt.lead)
 
     def _masked(self, guide: Any, logits: torch.Tensor) -> torch.Tensor:
         allowed = guide.allowed()

@@ -1,0 +1,65 @@
+"""The token budget of an answer, with counts of our own."""
+
+from __future__ import annotations
+
+from specfuse_core.answer.budget import Budget
+
+
+def eights(text: str) -> int:
+    """A tokenizer whose tokens have up to eight characters."""
+    return -(-len(text) // 8)
+
+
+def test_a_text_is_cut_to_the_longest_part_that_fits() -> None:
+    budget = Budget(eights, 2)
+    assert budget.take("x" * 20) == "x" * 16
+    assert (budget.spent, budget.left) == (2, 0)
+
+
+def test_segments_that_merge_into_one_token_use_the_whole_budget() -> None:
+    budget = Budget(eights, 3)
+    while budget.left:
+        budget.take("x")
+    assert (len(budget.text), budget.spent) == (17, 3)
+
+
+def test_text_without_tokens_ends() -> None:
+    budget = Budget(lambda text: 0, 7)
+    segments = 0
+    while budget.left:
+        budget.take(" ")
+        segments += 1
+    assert segments == 8
+
+
+def test_text_without_tokens_after_some_with_ends_too() -> None:
+    budget = Budget(lambda text: len(text.strip()), 7)
+    budget.take("x")
+    segments = 0
+    while budget.left:
+        budget.take(" ")
+        segments += 1
+    assert segments < 50
+
+
+def test_a_cut_spends_the_whole_limit_where_counts_go_up_and_down() -> None:
+    """Longer text may have fewer tokens, where its pieces are merged."""
+    counts = [0, 1, 2, 3, 4, 5, 3, 5, 6, 4, 6, 7]
+    for limit in (4, 5, 6):
+        budget = Budget(lambda text: counts[len(text)], limit)
+        assert counts[len(budget.take("x" * (len(counts) - 1)))] == limit
+
+
+def test_what_a_stop_string_cuts_off_is_given_back() -> None:
+    budget = Budget(eights, 9)
+    budget.take("x" * 40)
+    budget.keep(12)
+    assert (budget.text, budget.spent, budget.left) == ("x" * 12, 2, 7)
+
+
+def test_the_count_may_fall() -> None:
+    """What was merged is not counted twice."""
+    budget = Budget(lambda text: len(text.replace("foobar", "_")), 6)
+    for segment, spent in (("foo", 3), ("bar", 1), ("foobar", 2)):
+        assert budget.take(segment) == segment
+        assert budget.spent == spent
