@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from specfuse_core.errors import InvalidConstraintError
 from specfuse_core.prompts.codec import TextCodec
 from specfuse_core.prompts.tokens import ResponseTokens
 
@@ -54,9 +55,12 @@ def identities(tokenizer: PreTrainedTokenizerFast, *, rounds: int = 20) -> dict[
     }
 
 
-def _wrong_bytes(codec: TextCodec) -> int:
-    """Texts that the byte table of a grammar spells otherwise than they are."""
-    table = codec.token_bytes()
+def _wrong_bytes(codec: TextCodec) -> int | str:
+    """Texts that the byte table of a grammar spells otherwise than they are; the error if none."""
+    try:
+        table = codec.token_bytes()
+    except InvalidConstraintError as error:
+        return str(error)
     spelled = (
         b"".join(table[id_] for id_ in codec.encode(text, continuing=True).ids) for text in _TEXTS
     )

@@ -99,6 +99,7 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
         config.chat_template,
         config.chat_template_kwargs,
         config.response_template,
+        owned=True,
     )
     return model, template
 
@@ -121,6 +122,8 @@ def template_of(
     chat_template: str | None = None,
     variables: dict[str, Any] | None = None,
     response_template: dict[str, Any] | None = None,
+    *,
+    owned: bool = False,
 ) -> ChatTemplate:
     """Return the chat template of a loaded model.
 
@@ -132,6 +135,7 @@ def template_of(
         variables: extra variables of the template.
         response_template: a response template of transformers, which says how the model writes
             calls and thoughts; None for the tokenizer's own, or for the form that is found.
+        owned: whether nothing else uses the tokenizer, so that its vocabulary can be shared.
 
     Raises:
         InvalidOptionError: if the response template is not valid.
@@ -147,6 +151,7 @@ def template_of(
         variables or {},
         [ends] if isinstance(ends, int) else list(ends),
         response_template,
+        owned=owned,
     )
 
 

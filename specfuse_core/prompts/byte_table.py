@@ -173,7 +173,7 @@ def _decoded(tokenizer: Tokenizer, names: Sequence[str | None], *, fallback: boo
         texts = tokenizer.decode_batch([[*anchor, id_] for id_ in ids])
         for id_, whole in zip(ids, texts, strict=True):
             name = names[id_] or ""
-            if fallback and (byte := _BYTE.fullmatch(name)):
+            if fallback and len(name) == 6 and (byte := _BYTE.fullmatch(name)):
                 table.append(bytes([int(byte[1], 16)]))
             else:
                 text = decoded_after(before, whole)

@@ -53,6 +53,7 @@ class ChatTemplate:
         ends: end-of-turn ids known from the generation config.
         response_template: how the model writes calls and thoughts (a response template of
             transformers); by default the tokenizer's own, else it is found.
+        owned: whether nothing else uses the tokenizer, so that its vocabulary can be shared.
 
     Raises:
         NoEndTokenError: if nothing says when the model ends its turn.
@@ -67,11 +68,13 @@ class ChatTemplate:
         variables: Mapping[str, Any],
         ends: Sequence[int],
         response_template: Mapping[str, Any] | None = None,
+        *,
+        owned: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._rendering = Rendering(tokenizer, template, variables)
         self._fitting = Fitting(lambda turns, tools: self._rendering.render(turns, tools))
-        codec = TextCodec(tokenizer)
+        codec = TextCodec(tokenizer, owned=owned)
         self.manner: Manner = manner_of(self._rendering, tokenizer, codec, response_template)
         self.header: Header = header_of(self._rendering, codec, self.manner.form)
         if self.manner.form is not None:
