@@ -24,11 +24,11 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal
 
 # The same tests with today's newest release of everything but torch.
 test-newest: newest
-	HF_HUB_OFFLINE=1 $(NEWEST)/bin/pytest -n 2
+	HF_HUB_OFFLINE=1 $(NEWEST)/bin/pytest -n 2 --dist worksteal
 
 # The environment of test-newest; upgraded each time.
 newest: | $(NEWEST)/bin/python
@@ -39,7 +39,7 @@ newest: | $(NEWEST)/bin/python
 # stays at the pinned build: older builds for the CPU alone are in no package index, and those for
 # CUDA take gigabytes.
 test-lowest: $(LOWEST)/.ready
-	HF_HUB_OFFLINE=1 $(LOWEST)/bin/pytest -n 2
+	HF_HUB_OFFLINE=1 $(LOWEST)/bin/pytest -n 2 --dist worksteal
 
 fmt: $(READY)
 	$(BIN)/ruff format .

@@ -1,6 +1,7 @@
 """Runs every test offline and on one thread, regardless of the environment variables."""
 
 import asyncio
+import gc
 import os
 from collections.abc import Iterator
 
@@ -9,6 +10,12 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from scanning all imported modules again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ _LONGEST = 10_000
 _CLOSERS = b'}]",'
 #: If more bytes than this are allowed, only one of them is tried.
 _FEW = 32
+#: The positions of the bits that are set, for each value of a byte.
+_BITS = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(256)]
 
 
 def quick_close(start: Any) -> str | None:
@@ -126,8 +128,8 @@ def _closes(matcher: Any) -> bool:
 
 def allowed_bytes(matcher: Any) -> list[int]:
     """Return the bytes that may follow."""
-    mask = bytes(matcher.compute_bitmask())
-    return [byte for byte in range(256) if mask[byte // 8] >> byte % 8 & 1]
+    mask = bytes(matcher.compute_bitmask())[: 256 // 8]
+    return [8 * place + bit for place, byte in enumerate(mask) if byte for bit in _BITS[byte]]
 
 
 def _steps(matcher: Any) -> list[bytes]:

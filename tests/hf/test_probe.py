@@ -136,7 +136,7 @@ def test_the_window_is_restored_when_the_scene_breaks_off() -> None:
                 "attention_chunk_size": 64,
                 "num_local_experts": 2,
                 "intermediate_size_mlp": 64,
-                "layer_types": ["chunked_attention", "full_attention", "chunked_attention"],
+                "layer_types": ["chunked_attention", "full_attention"],
             },
         ),
     ],

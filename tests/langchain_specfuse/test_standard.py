@@ -64,7 +64,7 @@ class Scripted(Standard):
 class Tiny(Standard):
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"engine": tiny(), "max_tokens": 100}
+        return {"engine": tiny(), "max_tokens": 60}
 
     @property
     def model_override_value(self) -> str:

@@ -19,6 +19,7 @@ from llama_index.core.evaluation import (
     FaithfulnessEvaluator,
     RelevancyEvaluator,
 )
+from llama_index.core.evaluation.batch_runner import eval_worker
 from llama_index.core.extractors import (
     KeywordExtractor,
     QuestionsAnsweredExtractor,
@@ -28,6 +29,7 @@ from llama_index.core.extractors import (
 from llama_index.core.indices.property_graph import SimpleLLMPathExtractor
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, TextNode
+from tenacity import wait_none
 
 from llamaindex_specfuse import SpecFuseLLM
 from llamaindex_specfuse.errors import LLMTimeoutError, ModelFailedError
@@ -94,7 +96,9 @@ def idle_loop() -> Iterator[None]:
 
 
 @pytest.fixture(params=CALLS)
-def call(request: pytest.FixtureRequest) -> Call:
+def call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Call:
+    # The batch runner repeats what fails after seconds.
+    monkeypatch.setattr(eval_worker.retry, "wait", wait_none())  # type: ignore[attr-defined]
     return CALLS[request.param]
 
 

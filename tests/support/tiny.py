@@ -192,7 +192,7 @@ def characters(template: str | None = CHATML, **options: Any) -> PreTrainedToken
 _SMALL = {
     "hidden_size": 32,
     "intermediate_size": 64,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 8,
@@ -206,7 +206,7 @@ def dynamic(boundary: int, factor: float = 4.0) -> dict[str, Any]:
     return {"max_position_embeddings": boundary, "rope_parameters": scaling}
 
 
-_LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
+_LAYERS = ["sliding_attention", "full_attention"]
 
 #: name -> (config class, its options)
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -220,7 +220,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_SMALL, "sliding_window": 24, "query_pre_attn_scalar": 8, "layer_types": _LAYERS},
     ),
     "gpt_neox": ("GPTNeoXConfig", _SMALL),
-    "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512}),
+    "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}),
     "phi": ("PhiConfig", _SMALL),
     # Its position encodings change beyond 64 tokens.
     "phi3": (
@@ -238,7 +238,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "smollm3": ("SmolLM3Config", {**_SMALL, "pad_token_id": 3}),
-    "bloom": ("BloomConfig", {"hidden_size": 32, "n_layer": 3, "n_head": 4}),
+    "bloom": ("BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
     "mamba": (
         "MambaConfig",
         {"hidden_size": 32, "state_size": 8, "num_hidden_layers": 2, "intermediate_size": 64},
@@ -257,7 +257,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "lfm2": (
         "Lfm2Config",
-        {**_SMALL, "layer_types": ["conv", "full_attention", "conv"], "conv_L_cache": 3},
+        {**_SMALL, "layer_types": ["conv", "full_attention"], "conv_L_cache": 3},
     ),
 }
 
