@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -167,6 +168,13 @@ class Guide:
         ends = self.may_end
         self.rewind()
         return ends
+
+    def spells(self, ids: Sequence[int], text: str) -> bool:
+        """Whether ``ids`` may follow what was committed, and stand for ``text``."""
+        self.rewind()
+        spells = all(map(self.take, ids)) and self._drafted == text.encode()
+        self.rewind()
+        return spells
 
     @property
     def drafted(self) -> bytes:

@@ -1,8 +1,9 @@
 """Runs the linear layers of a model with oneDNN, on a CPU in float32.
 
 PyTorch multiplies float32 matrices with MKL, which is slow on some processors. With oneDNN a
-forward pass took 0.65 to 0.9 of the time in our measurements (``benchmarks/LOG.md``). Both use the
-same weights. In bfloat16 PyTorch uses oneDNN already. This module knows nothing of requests.
+forward pass took 0.65 to 1.1 of the time in our measurements (``benchmarks/LOG.md``). Both use the
+same weights. A call of oneDNN takes 20 microseconds longer, so small layers keep MKL. In bfloat16
+PyTorch uses oneDNN already. This module knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from specfuse_core.hf.trees import is_compiled, twin
 __all__ = ["OneDnnLinear", "use_onednn", "with_onednn"]
 
 Model = TypeVar("Model", bound=nn.Module)
+
+#: Number of weights from which a layer uses oneDNN.
+_LARGE = 2**18
 
 
 class OneDnnLinear(nn.Linear):
@@ -64,4 +68,5 @@ def _gains(module: nn.Module) -> bool:
     # Subclasses of nn.Linear (quantized layers) are not replaced.
     if type(module) is not nn.Linear or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    return module.weight.is_cpu and module.weight.dtype == torch.float32
+    weight = module.weight
+    return weight.is_cpu and weight.dtype == torch.float32 and weight.numel() >= _LARGE

@@ -92,6 +92,11 @@ class LocalSession:
         """Number of tokens that still fit the context window."""
         return self._window - len(self._prompt) - len(self._response.ids)
 
+    @property
+    def _is_guided(self) -> bool:
+        """Whether drafts have the common form, of which the grammar masks every token."""
+        return self._speech is None or in_call(self._response.text)
+
     def count_tokens(self, answer: str) -> int:
         """Count the tokens by which ``answer`` lengthens the prompt."""
         return self._response.count(answer)
@@ -101,7 +106,7 @@ class LocalSession:
         ids = self._catch_up()
         # The line still has the ids that were cut off the last draft. They open this draft.
         drafted = self._context.ids[len(ids) :][:max_tokens]
-        if self._speech is not None and not in_call(self._response.text):
+        if self._speech is not None and not self._is_guided:
             return self._spoken(self._speech, ids, drafted, max_tokens)
         ends = self._draw_more(ids, drafted, max_tokens, self._guide)
         run = len(self._context.ids) - len(ids)
@@ -213,16 +218,21 @@ class LocalSession:
 
     def commit(self, segment: Candidate) -> None:
         """Append the segment's text, and keep the rows that verification computed for it."""
+        before, guide = len(self.ids), self._guide if self._is_guided else None
         self._response.push(segment.text)
         self._calling = False
+        ids, drafted = self.ids, self._context.ids + self._unrun
+        if drafted[: len(ids)] != ids:
+            self._adopt(ids)
+        elif guide is None or guide.spells(ids[before:], segment.text):
+            # The segment is the model's own draft or its beginning: the rest opens the next draft.
+            self._adopt(drafted)
+        else:
+            # Another text with the same ids, such as that of unknown characters: a grammar may
+            # allow other tokens after it than after the draft.
+            self._context.truncate(len(ids))
         if self._guide is not None:
             self._guide.commit(segment.text)
-        ids, line = self.ids, self._context.ids
-        if (line + self._unrun)[: len(ids)] == ids:
-            # The segment is the model's own draft or its beginning: the rest opens the next draft.
-            self._adopt(line + self._unrun)
-        else:
-            self._adopt(ids)
         self._context.forget(len(ids) - 1)
         self._unrun = []
 

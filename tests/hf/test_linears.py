@@ -9,12 +9,16 @@ import tiny
 import torch
 from torch import nn
 
+from specfuse_core.hf import linears
 from specfuse_core.hf.linears import OneDnnLinear, with_onednn
 from specfuse_core.hf.runner import Runner
 
-pytestmark = pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN"
+    ),
+    pytest.mark.usefixtures("onednn_everywhere"),
+]
 
 _IDS = [[5, 9, 3, 3, 7, 11]]
 
@@ -85,3 +89,13 @@ def test_bias_and_leading_dimensions_are_as_in_a_linear() -> None:
         x = torch.randn(*shape)
         with torch.inference_mode():
             torch.testing.assert_close(ours(x), plain(x), rtol=1e-5, atol=1e-6)
+
+
+def test_only_large_layers_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linears, "_LARGE", 600 * 32)
+    model = tiny.model("llama", 600)
+    twin = with_onednn(model)
+    assert type(twin.lm_head) is OneDnnLinear
+    assert {type(m) for m in twin.model.modules() if isinstance(m, nn.Linear)} == {nn.Linear}
+    monkeypatch.setattr(linears, "_LARGE", 600 * 32 + 1)
+    assert with_onednn(model) is model

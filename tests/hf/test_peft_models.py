@@ -19,7 +19,10 @@ from specfuse_core.errors import ModelLoadError
 from specfuse_core.hf import Runner
 
 # PEFT uses a name of transformers that is about to be dropped.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning"),
+    pytest.mark.usefixtures("onednn_everywhere"),
+]
 
 
 @pytest.mark.parametrize(("dtype", "parallel"), [(torch.float32, True), (torch.bfloat16, False)])

@@ -19,7 +19,10 @@ from specfuse_core.hf import LoadedModel, Runner
 from specfuse_core.hf.trees import twin
 
 # PEFT uses a name of transformers that is about to be dropped.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning"),
+    pytest.mark.usefixtures("onednn_everywhere"),
+]
 
 
 @pytest.fixture(autouse=True)
