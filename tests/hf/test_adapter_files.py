@@ -70,8 +70,8 @@ def test_an_adapter_for_other_layers_is_refused(case: Case, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("layers", "problem"),
     [
-        (2, "it has 6 weights for other layers, the first is base_model.model.model.layers.2."),
-        (4, "it lacks 6 weights, the first is base_model.model.model.layers.3."),
+        (1, "it has 6 weights for other layers, the first is base_model.model.model.layers.1."),
+        (3, "it lacks 6 weights, the first is base_model.model.model.layers.2."),
     ],
 )
 def test_an_adapter_for_more_or_fewer_layers_is_refused(

@@ -30,7 +30,7 @@ def long_prompt(fused: FusionEngine, index: int = 0) -> int:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-@pytest.mark.parametrize("segment_tokens", [3, 12])
+@pytest.mark.parametrize("segment_tokens", [3, 14])
 def test_an_answer_across_the_boundary_equals_the_naive_engines(
     temperature: float, segment_tokens: int
 ) -> None:
