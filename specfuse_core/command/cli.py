@@ -84,6 +84,7 @@ def run(
     model: ask.Models = None,
     device: ask.Device = None,
     dtype: ask.Dtype = None,
+    device_map: ask.DeviceMap = None,
     parallel: ask.Parallel = False,
     method: ask.Method = None,
     system: ask.System = "",
@@ -115,7 +116,7 @@ def run(
             raise InvalidOptionError(
                 "--quiet shows only the answer; leave it out, or --json and --trace."
             )
-        models = ask.named_models(model, device, dtype)
+        models = ask.named_models(model, device, dtype, device_map)
         config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
         limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
         limits["constraint"] = ask.constraint(schema, choice, regex)
@@ -140,6 +141,7 @@ def chat(
     model: ask.Models = None,
     device: ask.Device = None,
     dtype: ask.Dtype = None,
+    device_map: ask.DeviceMap = None,
     parallel: ask.Parallel = False,
     method: ask.Method = None,
     system: ask.System = "",
@@ -157,7 +159,7 @@ def chat(
 ) -> None:
     """Chat with the ensemble. /help lists the commands of the chat."""
     with _reported(debug):
-        models = ask.named_models(model, device, dtype)
+        models = ask.named_models(model, device, dtype, device_map)
         config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
         limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
         context = "\n\n".join(ask.read_texts(file))

@@ -41,8 +41,8 @@ Models = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="A hub id or a directory, of a model or an adapter. May be repeated. Default: the "
-        "bundled models.",
+        help="A hub id or a directory, of a model or an adapter, or a GGUF file. May be repeated. "
+        "Default: the bundled models.",
     ),
 ]
 Device = Annotated[
@@ -55,6 +55,14 @@ Device = Annotated[
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"] | None,
     typer.Option(help="Number format of the named models (default auto: the format of the files)."),
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        metavar="NAME",
+        help="How weights are spread over devices: auto, balanced, sequential (needs accelerate).",
+    ),
 ]
 Parallel = Annotated[
     bool, typer.Option("--parallel/--no-parallel", help="Run each model in a thread of its own.")
@@ -119,16 +127,19 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback o
 
 
 def named_models(
-    names: Sequence[str] | None, device: str | None, dtype: str | None
+    names: Sequence[str] | None,
+    device: str | None,
+    dtype: str | None,
+    device_map: str | None,
 ) -> list[ModelConfig]:
     """The named models and how to load them; an empty list for the bundled models.
 
     Raises:
         InvalidOptionError: for an empty name, or for options of loading without a name.
     """
-    how = _given(device=device, dtype=dtype)
+    how = _given(device=device, dtype=dtype, device_map=device_map)
     if how and not names:
-        options = " and ".join(f"--{option}" for option in how)
+        options = " and ".join(f"--{option.replace('_', '-')}" for option in how)
         raise InvalidOptionError(
             f"{options} can only be used with --model; the bundled models run on the CPU as they "
             "are."

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from os import PathLike, fspath
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from specfuse_core.config.options import Options
 from specfuse_core.errors import InvalidOptionError
 
 __all__ = ["ModelConfig"]
+
+#: Short names of dtypes.
+_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 class ModelConfig(Options):
@@ -22,13 +26,22 @@ class ModelConfig(Options):
             names its base model.
         name: the model's name in the ensemble; by default the last part of ``adapter`` or ``path``.
         revision: branch, tag or commit of a hub id.
+        token: access token of the hub, for private and gated models. It is never shown. By default
+            it is the one of ``hf auth login`` or of the environment variable HF_TOKEN.
         adapter: a hub id or a local directory of an adapter for the model (needs PEFT). Models that
             have the same ``path`` and different adapters share the weights of ``path``.
         adapter_revision: branch, tag or commit of the adapter's hub id.
-        dtype: name of a torch dtype, or ``"auto"`` for the dtype of the saved weights.
+        tokenizer: hub id or directory of a tokenizer that is not stored with the weights.
+        gguf_file: name of a GGUF file in ``path``, which may also end with that name. Its weights
+            are converted to ``dtype``, so that they need as much memory as others (needs gguf).
+        dtype: a torch dtype or its name (``"bfloat16"``, ``"bf16"``), or ``"auto"`` for the dtype
+            of the saved weights.
         device: where the model runs, for example ``"cpu"`` or ``"cuda:1"``. By default it is a GPU
             if there is one. It cannot be combined with ``device_map``.
         device_map: passed to transformers (needs accelerate).
+        max_memory: passed to transformers: the most memory per device that weights may take, for
+            example ``{0: "20GiB", "cpu": "60GiB"}``. With it, ``device_map`` is ``"auto"`` by
+            default.
         attn_implementation: ``"sdpa"``, ``"eager"``, ...; by default transformers chooses.
         quantization_config: passed to transformers.
         chat_template: a Jinja template that replaces the tokenizer's own.
@@ -45,11 +58,15 @@ class ModelConfig(Options):
     path: str = Field(min_length=1)
     name: str | None = Field(default=None, min_length=1)
     revision: str | None = None
+    token: SecretStr | None = Field(default=None, repr=False)
     adapter: str | None = Field(default=None, min_length=1)
     adapter_revision: str | None = None
+    tokenizer: str | None = Field(default=None, min_length=1)
+    gguf_file: str | None = Field(default=None, min_length=1)
     dtype: str = "auto"
     device: str | None = None
     device_map: str | dict[str, Any] | None = None
+    max_memory: dict[int | str, int | str] | None = None
     attn_implementation: str | None = None
     quantization_config: Any = None
     chat_template: str | None = None
@@ -82,14 +99,52 @@ class ModelConfig(Options):
         if self.adapter is None:
             return None
         return ModelConfig(
-            path=self.adapter, revision=self.adapter_revision, allow_pickle=self.allow_pickle
+            path=self.adapter,
+            revision=self.adapter_revision,
+            token=self.token,
+            allow_pickle=self.allow_pickle,
         )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _file_in_folder(cls, values: Any) -> Any:
+        """Split the path of a GGUF file into its folder or hub id and its name."""
+        path = values.get("path")
+        path = fspath(path) if isinstance(path, PathLike) else path
+        if isinstance(path, str) and path.endswith(".gguf") and not values.get("gguf_file"):
+            folder, _, file = path.replace(os.sep, "/").rpartition("/")
+            return {**values, "path": folder or ".", "gguf_file": file}
+        return values
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _name_of_dtype(cls, value: Any) -> Any:
+        # A torch.dtype is written as "torch.bfloat16". This module does not load torch.
+        name = str(value) if type(value).__module__ == "torch" else value
+        if not isinstance(name, str):
+            return value
+        name = name.removeprefix("torch.")
+        return _DTYPES.get(name, name)
+
+    @field_validator("path", "adapter", "tokenizer", mode="before")
+    @classmethod
+    def _text_of_path(cls, value: Any) -> Any:
+        return fspath(value) if isinstance(value, PathLike) else value
+
+    @field_validator("token", mode="before")
+    @classmethod
+    def _secret(cls, value: Any) -> Any:
+        # Other errors would show the value.
+        if value is None or isinstance(value, str | SecretStr):
+            return value
+        raise ValueError("give a string")
+
     def model_post_init(self, context: Any, /) -> None:
-        if self.device is not None and self.device_map is not None:
-            raise InvalidOptionError(
-                "device and device_map were both given; give only one of them."
-            )
+        for other in ("device_map", "max_memory"):
+            if self.device is not None and getattr(self, other) is not None:
+                raise InvalidOptionError(
+                    f"device and {other} were both given; give only one of them."
+                )
         if self.adapter_revision is not None and self.adapter is None:
             raise InvalidOptionError(
                 "adapter_revision was given without adapter; use revision for the model in path."

@@ -44,9 +44,10 @@ SYNONYMS = (
         "the models run in this process and need no such option. Leave it out",
     ),
     Synonym(
-        "token hf_token use_auth_token huggingfacehub_api_token",
-        "log in with `hf auth login`, or set the environment variable HF_TOKEN",
+        "hf_token use_auth_token huggingfacehub_api_token",
+        "use {token}, log in with `hf auth login`, or set the environment variable HF_TOKEN",
     ),
+    Synonym("gguf model_file", "use {gguf_file} with {path}"),
     Synonym("cache_dir cache_folder download_dir", "set the environment variable HF_HUB_CACHE"),
     Synonym(
         "adapter_name adapter_path adapter_id adapter_name_or_path adapters peft peft_model lora "
@@ -68,8 +69,9 @@ SYNONYMS = (
     Synonym("task backend", "the models are always run as causal language models. Leave it out"),
     # Tokenizers, templates and windows
     Synonym(
-        "tokenizer tokenizer_name tokenizer_kwargs",
-        "every base model uses the tokenizer that is stored with it. Leave it out",
+        "tokenizer_name tokenizer_kwargs",
+        "every base model uses the tokenizer that is stored with it. To use another one, use "
+        "{tokenizer}",
     ),
     Synonym(
         "is_chat_model", "every base model is prompted with its own chat template. Leave it out"

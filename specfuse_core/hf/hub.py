@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import transformers
 from huggingface_hub import (
     constants,
     get_hf_file_metadata,
@@ -67,6 +68,8 @@ def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
     directory = Path(config.path).expanduser()
     path = str(directory) if directory.is_dir() else config.path
     options |= {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    if config.token is not None:
+        options["token"] = _token(config)
     with _quiet():
         try:
             with _unseen():
@@ -76,7 +79,7 @@ def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
                 raise failed(config, what, error) from error
         except Exception as error:
             raise failed(config, what, error) from error
-        _ask_hub(config, what)
+        _ask_hub(config, what, config.gguf_file or "config.json")
         try:
             return loader.from_pretrained(path, **options)
         except OSError as error:
@@ -92,7 +95,12 @@ def download(config: ModelConfig, what: str, wanted: list[str]) -> Path:
     with _quiet():
         try:
             return Path(
-                snapshot_download(config.path, revision=config.revision, allow_patterns=wanted)
+                snapshot_download(
+                    config.path,
+                    revision=config.revision,
+                    token=_token(config),
+                    allow_patterns=wanted,
+                )
             )
         except Exception as error:
             raise _not_found(config, what, "does not have all of its files", error) from error
@@ -122,7 +130,11 @@ def missing(config: ModelConfig, what: str, file: str) -> ModelNotFoundError | N
     return None
 
 
-def _ask_hub(config: ModelConfig, what: str, file: str = "config.json") -> None:
+def _token(config: ModelConfig) -> str | None:
+    return config.token.get_secret_value() if config.token is not None else None
+
+
+def _ask_hub(config: ModelConfig, what: str, file: str) -> None:
     """Ask the hub for the model once. A download would retry many times and wait in between.
 
     Raises:
@@ -132,12 +144,15 @@ def _ask_hub(config: ModelConfig, what: str, file: str = "config.json") -> None:
     try:
         url = hf_hub_url(config.path, file, revision=config.revision)
         with _unseen():
-            _ask(url)
+            _ask(url, _token(config))
     except GatedRepoError as error:
-        answer = "restricts access to it (request access on its page, then run `hf auth login`)"
+        answer = (
+            "restricts access to it (request access on its page, then run `hf auth login` or give "
+            "a token)"
+        )
         raise _not_found(config, what, answer, error) from error
     except _NO_SUCH_MODEL as error:
-        answer = "has no such model or shows it only after `hf auth login`"
+        answer = "has no such model or shows it only after `hf auth login` or with a token"
         raise _not_found(config, what, answer, error) from error
     # A network or a proxy may cause any other error.
     except Exception as error:
@@ -149,7 +164,7 @@ def _ask_hub(config: ModelConfig, what: str, file: str = "config.json") -> None:
         raise _not_found(config, what, answer, error) from error
 
 
-def _ask(url: str) -> None:
+def _ask(url: str, token: str | None) -> None:
     """Request a file's metadata and wait at most ``_PATIENCE`` seconds for the answer.
 
     The client's own limit applies to each step separately, and not to the address lookup at all.
@@ -161,7 +176,7 @@ def _ask(url: str) -> None:
 
     def wait() -> None:
         try:
-            get_hf_file_metadata(url, timeout=_PATIENCE)
+            get_hf_file_metadata(url, timeout=_PATIENCE, token=token)
             answer.set_result(None)
         except BaseException as error:
             answer.set_exception(error)
@@ -187,11 +202,14 @@ def _not_found(config: ModelConfig, what: str, answer: str, error: Exception) ->
 
 def failed(config: ModelConfig, what: str, error: Exception) -> ModelLoadError:
     """Return the error for files that exist but cannot be used."""
-    hint = (
-        "it includes its own code: read that code, then allow it with trust_remote_code=True"
-        if "trust_remote_code" in str(error)
-        else "check the files, the dtype, the device and the free memory"
-    )
+    hint = "check the files, the dtype, the device and the free memory"
+    if "trust_remote_code" in str(error):
+        hint = "it includes its own code: read that code, then allow it with trust_remote_code=True"
+    elif "model_type" in str(error) or "model type" in str(error):
+        hint = (
+            f"check model_type in config.json, or upgrade transformers (this is "
+            f"{transformers.__version__})"
+        )
     return ModelLoadError(
         f"{config.path!r}: {what} could not be loaded: {type(error).__name__}: "
         f"{_first_line(error)}; {hint}."
@@ -208,7 +226,10 @@ def pickled(config: ModelConfig) -> PickleWeightsError:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    if first.endswith(":") and others:
+        first = f"{first} {others[0].strip()}"
+    return first.rstrip(".")
 
 
 @contextmanager

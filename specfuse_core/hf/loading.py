@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import threading
 import weakref
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
-    AutoModelForCausalLM,
+    AutoConfig,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -25,7 +26,10 @@ from specfuse_core.hf.adapter_files import check_adapter, fetch_adapter, has_tok
 from specfuse_core.hf.adapters import with_adapter
 from specfuse_core.hf.backend import LoadedModel
 from specfuse_core.hf.hub import failed, fetch, pickled
+from specfuse_core.hf.kinds import is_quantized, loader_of
+from specfuse_core.hf.placement import device_of, dtype_of
 from specfuse_core.hf.runner import Runner
+from specfuse_core.hf.shapes import check_complete, check_size, loaded_dtype
 from specfuse_core.prompts.template import ChatTemplate
 
 __all__ = ["check_files", "load_model", "look_up", "template_of"]
@@ -53,11 +57,16 @@ def check_files(config: ModelConfig) -> None:
     directory = Path(config.path).expanduser()
     if not directory.is_dir():
         return
+    if config.gguf_file is not None:
+        return _check_gguf(config, directory)
     if not (directory / "config.json").is_file():
-        raise ModelNotFoundError(
-            f"{config.path!r}: the directory has no config.json; give the directory that "
-            "save_pretrained wrote."
+        converted = sorted(path.name for path in directory.glob("*.gguf"))
+        hint = (
+            f"name one of its GGUF files with gguf_file: {', '.join(converted)}"
+            if converted
+            else "give the directory that save_pretrained wrote"
         )
+        raise ModelNotFoundError(f"{config.path!r}: the directory has no config.json; {hint}.")
     if any(directory.glob("*.safetensors")):
         return
     if not any(directory.glob("*.bin")) and not any(directory.glob("*.pt")):
@@ -67,6 +76,16 @@ def check_files(config: ModelConfig) -> None:
         )
     if not config.allow_pickle:
         raise pickled(config)
+
+
+def _check_gguf(config: ModelConfig, directory: Path) -> None:
+    file = directory / str(config.gguf_file)
+    if not file.is_file():
+        there = ", ".join(sorted(path.name for path in directory.glob("*.gguf"))) or "none"
+        raise ModelNotFoundError(
+            f"{config.path!r}: the directory has no file {config.gguf_file!r}; its GGUF files: "
+            f"{there}."
+        )
 
 
 def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
@@ -91,8 +110,7 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
                 base = _bases[base_key] = _weights(config)
             whole = base if source is None else with_adapter(base, config, source)
             model = _in_use[key] = LoadedModel(Runner(whole), base=base)
-        own = source is not None and has_tokenizer(fetch_adapter(source))
-        tokenizer = fetch(source if own and source else config, "the tokenizer", AutoTokenizer)
+        tokenizer = _tokenizer(config)
     template = template_of(
         model.runner.model,
         tokenizer,
@@ -158,9 +176,11 @@ def template_of(
 #: The fields of ``ModelConfig`` that, besides ``path``, affect how weights are loaded.
 _LOADING = (
     "revision",
+    "gguf_file",
     "dtype",
     "device",
     "device_map",
+    "max_memory",
     "attn_implementation",
     "quantization_config",
     "trust_remote_code",
@@ -172,76 +192,76 @@ def _place(config: ModelConfig) -> str:
     return str(directory.resolve()) if directory.is_dir() else config.path
 
 
+def _tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    options: dict[str, Any] = {}
+    adapter = config.adapter_source
+    if config.tokenizer is not None:
+        # The revision and the GGUF file are those of the weights.
+        config = config.replace(path=config.tokenizer, revision=None, gguf_file=None)
+    elif adapter is not None and has_tokenizer(fetch_adapter(adapter)):
+        config = adapter
+    elif config.gguf_file is not None:
+        options["gguf_file"] = config.gguf_file
+    tokenizer: PreTrainedTokenizerBase = fetch(config, "the tokenizer", AutoTokenizer, **options)
+    return tokenizer
+
+
 def _weights(config: ModelConfig) -> PreTrainedModel:
+    device, dtype = device_of(config), dtype_of(config)
+    options: dict[str, Any] = {}
+    if config.gguf_file is not None:
+        _need_gguf(config)
+        options["gguf_file"] = config.gguf_file
+    described = fetch(config, "the weights", AutoConfig, **options)
+    loader = loader_of(config, described)
+    quantized = config.quantization_config is not None or is_quantized(described)
+    check_size(
+        config,
+        described,
+        loader,
+        dtype=None if quantized else loaded_dtype(dtype, described, device),
+        device=device if config.device_map is None and config.max_memory is None else None,
+    )
+    options["dtype"] = dtype
     # transformers looks for an adapter in the model's repository, on the hub if not told otherwise.
-    options: dict[str, Any] = {
-        "dtype": _dtype(config),
-        "adapter_kwargs": {"local_files_only": True},
-    }
-    device = _device(config)
-    for name in ("attn_implementation", "quantization_config", "device_map"):
+    options["adapter_kwargs"] = {"local_files_only": True}
+    for name in ("attn_implementation", "quantization_config", "device_map", "max_memory"):
         if getattr(config, name) is not None:
             options[name] = getattr(config, name)
-    if not config.allow_pickle:
+    if config.max_memory is not None:
+        options.setdefault("device_map", "auto")
+    elif config.device_map is None and quantized and (config.device or device.type != "cpu"):
+        # Quantized weights are put on their device while they are loaded.
+        options["device_map"] = {"": device}
+    if not config.allow_pickle and config.gguf_file is None:
         options["use_safetensors"] = True
     model: PreTrainedModel
     model, found = fetch(
-        config, "the weights", AutoModelForCausalLM, output_loading_info=True, **options
+        config,
+        "the weights",
+        loader,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **options,
     )
-    if found["missing_keys"]:
-        # transformers initializes them at random and only logs a message.
-        missing = sorted(found["missing_keys"])
-        raise NoWeightsError(
-            f"{config.path!r}: {len(missing)} weights are missing, the first is {missing[0]!r}; "
-            "check that all files are there and that it is a causal language model."
-        )
-    if config.device_map is None and config.quantization_config is None:
-        if device.type == "cpu" and config.dtype == "auto" and model.dtype == torch.float16:
-            # float16 is slow and imprecise on a CPU, and some operations do not support it.
-            model = model.float()
+    check_complete(config, found)
+    if "device_map" not in options and not quantized:
         try:
+            if device.type == "cpu" and dtype == "auto" and model.dtype == torch.float16:
+                # float16 is slow and imprecise on a CPU, and some operations do not support it.
+                model = model.float()
             model.to(device)  # type: ignore[arg-type]
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, NotImplementedError) as error:
             raise failed(config, "the weights", error) from error
     model.eval()
     model.requires_grad_(False)
     return model
 
 
-def _dtype(config: ModelConfig) -> Any:
-    if config.dtype == "auto":
-        return "auto"
-    dtype = getattr(torch, config.dtype.removeprefix("torch."), None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+def _need_gguf(config: ModelConfig) -> None:
+    """Check that the package is installed that reads GGUF files."""
+    if find_spec("gguf") is None:
         raise ModelLoadError(
-            f"{config.path!r}: weights cannot have the dtype {config.dtype!r}; use 'auto', "
-            "'float32', 'bfloat16' or 'float16'."
+            f"{config.path!r}: only the package gguf can read {config.gguf_file!r}; install it "
+            "with: pip install 'specfuse[gguf]'"
         )
-    return dtype
-
-
-def _device(config: ModelConfig) -> torch.device:
-    """Return the device to run the model on.
-
-    Raises:
-        ModelLoadError: if the configured device is not available.
-    """
-    if config.device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(config.device)
-        torch.empty(0, device=device)
-    # Builds of PyTorch without CUDA raise an AssertionError.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelLoadError(
-            f"{config.path!r}: the device {config.device!r} is not available; use one of: "
-            f"{', '.join(_devices())}."
-        ) from error
-    return device
-
-
-def _devices() -> list[str]:
-    if not torch.accelerator.is_available():
-        return ["cpu"]
-    kind = torch.accelerator.current_accelerator()
-    return ["cpu", *(f"{kind}:{index}" for index in range(torch.accelerator.device_count()))]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from specfuse_core.hf.linears import use_onednn, with_onednn
+from specfuse_core.hf.placement import input_device
 from specfuse_core.hf.rope import LengthRope
 from specfuse_core.hf.trees import has_virtual_tokens, own_tree, state_of, wrapped
 
@@ -85,12 +86,17 @@ class Runner:
     @property
     def device(self) -> torch.device:
         """The device of the model's inputs."""
-        return self.model.device
+        return input_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
         """The model's floating-point type, which additive masks must have too."""
         return self.model.dtype
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether linear layers round their weights or inputs to few bits."""
+        return bool(getattr(self.model, "is_quantized", False))
 
     @property
     def window(self) -> int | None:
@@ -116,6 +122,15 @@ class Runner:
         """
         alibi = getattr(self.config, "alibi", False)
         return self._takes_positions and self.takes_masks and not (alibi or self.has_other_windows)
+
+    @property
+    def embeddings(self) -> int | None:
+        """Number of ids that have an embedding; None if the model does not show it."""
+        try:
+            found = self.model.get_input_embeddings()
+        except (AttributeError, NotImplementedError):
+            return None
+        return getattr(found, "num_embeddings", None)
 
     @property
     def context_window(self) -> int:

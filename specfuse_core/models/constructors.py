@@ -106,7 +106,7 @@ class Constructors(ABC):
         The other keyword arguments are those of :meth:`from_pretrained`.
 
         Args:
-            models: pairs of a causal LM and its tokenizer.
+            models: pairs of a causal LM and its tokenizer, or pipelines of transformers.
             config: options of the fusion algorithm.
             names: one name per model; by default the last part of its ``name_or_path``.
 

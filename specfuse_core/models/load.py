@@ -68,7 +68,7 @@ def adopted(
     """Create backends from models that are already loaded, and put the models in eval mode.
 
     Args:
-        models: pairs of a causal LM and its tokenizer.
+        models: pairs of a causal LM and its tokenizer, or pipelines of transformers.
         names: one name per model; by default the last part of its ``name_or_path``.
 
     Raises:
@@ -132,9 +132,14 @@ def _loaded(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
 
 
 def _pair(place: int, given: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if hasattr(given, "model") and hasattr(given, "tokenizer"):
+        # A pipeline of transformers.
+        given = given.model, given.tokenizer
     match given:
         case (model, tokenizer) if hasattr(model, "generate") and _is_tokenizer(tokenizer):
             return model, tokenizer
+        case (model, processor) if hasattr(model, "generate") and hasattr(processor, "tokenizer"):
+            return model, processor.tokenizer
         case str() | PathLike():
             hint = " To load a model by name or directory, use from_pretrained([...])."
         case _:
@@ -146,7 +151,8 @@ def _pair(place: int, given: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerB
 
 
 def _is_tokenizer(given: Any) -> bool:
-    return hasattr(given, "apply_chat_template")
+    # Processors of images have a chat template and a tokenizer.
+    return hasattr(given, "apply_chat_template") and not hasattr(given, "tokenizer")
 
 
 def _adopted(model: PreTrainedModel) -> LoadedModel:

@@ -20,6 +20,7 @@ BAD: dict[str, list[str]] = {
     "--model": ["--model", ""],
     "--device": ["--device", "cpu"],
     "--dtype": ["--dtype", "int8", "-m", "a"],
+    "--device-map": ["--device-map", "auto"],
     "--method": ["--method", "best"],
     "--max-tokens": ["--max-tokens", "0"],
     "--temperature": ["--temperature", "-1"],
@@ -93,8 +94,8 @@ def test_a_bad_value_is_refused_by_the_option_as_typed(
         (["--torch-dtype", "x"], "specfuse run has no option '--torch-dtype'; use --dtype."),
         (["--system-prompt", "x"], "specfuse run has no option '--system-prompt'; use --system."),
         (
-            ["--device-map", "auto"],
-            "specfuse run has no option '--device-map'; use ModelConfig(device_map=...) in Python.",
+            ["--max-memory", "1GiB"],
+            "specfuse run has no option '--max-memory'; use ModelConfig(max_memory=...) in Python.",
         ),
         (
             ["--temprature", "1"],

@@ -184,9 +184,11 @@ def test_how_models_are_loaded_and_run_reaches_the_engine(
     assert command(*line.split(), *words, piped="Why?\n").code == 0
     how = {"device": "cuda:1", "dtype": "bfloat16"}
     assert command.made[0][0] == [ModelConfig(path=path, **how) for path in ("one", "./two")]
+    assert command("-m", "one", "--device-map", "auto", *words, piped="Why?\n").code == 0
+    assert command.made[1][0] == [ModelConfig(path="one", device_map="auto")]
     for option in ([], ["--no-parallel"], ["--parallel", "--no-parallel"]):
         assert command(*option, *words, piped="Why?\n").code == 0
-    assert command.parallel == [True, False, False, False]
+    assert command.parallel == [True, False, False, False, False]
 
 
 def test_engines_of_the_command_are_made_as_asked_for(tmp_path: Path) -> None:
@@ -298,6 +300,8 @@ def test_an_argument_that_is_not_utf8_is_passed_on(command: Command) -> None:
         ["--dtype", "float33", "-m", "one"],
         ["--dtype", "float32"],
         ["--device", "cuda"],
+        ["--device-map", "auto"],
+        ["--device-map", "auto", "--device", "cpu", "-m", "one"],
     ],
 )
 @pytest.mark.parametrize("terminal", [False, True])

@@ -479,13 +479,14 @@ def test_a_cached_model_with_pickled_weights_is_refused_unless_asked_for(
     [
         (
             RepositoryNotFoundError,
-            "which has no such model or shows it only after `hf auth login`",
+            "which has no such model or shows it only after `hf auth login` or with a token",
         ),
         (RevisionNotFoundError, "which has no such model"),
         (RemoteEntryNotFoundError, "which has no such model"),
         (
             GatedRepoError,
-            "which restricts access to it (request access on its page, then run `hf auth login`)",
+            "which restricts access to it (request access on its page, then run `hf auth login` or "
+            "give a token)",
         ),
         (HfHubHTTPError, "which could not be reached"),
     ],
@@ -498,7 +499,7 @@ def test_what_the_hub_answers_is_told(
 ) -> None:
     response = SimpleNamespace(headers={}, request=None, status_code=404)
 
-    def refuse(url: str, timeout: float) -> None:
+    def refuse(url: str, timeout: float, token: str | None) -> None:
         raise kind("404 Client Error.\nIt says more.", response=response)  # type: ignore[arg-type]
 
     monkeypatch.setattr(hf_hub, "get_hf_file_metadata", refuse)
@@ -808,7 +809,7 @@ def test_a_template_error_of_a_request_leaves_the_engine_whole() -> None:
 def test_a_tokenizer_that_is_not_the_models_is_refused_before_it_runs() -> None:
     small = tiny.model("llama", 16)
     engine = FusionEngine.from_models([(small, tiny.tokenizer("bytelevel"))], names=["odd"])
-    with pytest.raises(ModelLoadError, match=r"'odd'.*vocabulary of 16 ids; load the tokenizer"):
+    with pytest.raises(ModelLoadError, match=r"'odd'.*vocabulary has only 16 ids; load the t"):
         engine.stream("hello")
 
 
