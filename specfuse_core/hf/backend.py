@@ -24,6 +24,7 @@ from specfuse_core.errors import (
     SlowMethodWarning,
 )
 from specfuse_core.grammar.tools import Tool
+from specfuse_core.hf.agreement import check_agreement
 from specfuse_core.hf.context import Context
 from specfuse_core.hf.guide import Guide, Vocabulary
 from specfuse_core.hf.probe import METHODS, MethodChoice, choose_method
@@ -281,7 +282,9 @@ class LocalBackend:
         with self._lock:
             if self._ready is None:
                 with self._naming_itself():
-                    self._ready = self._load()
+                    model, template = self._load()
+                    check_agreement(model.runner, template)
+                    self._ready = model, template
             return self._ready
 
     @contextmanager

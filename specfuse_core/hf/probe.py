@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from specfuse_core.errors import ModelLoadError
+from specfuse_core.hf.agreement import check_embedding
 from specfuse_core.hf.cache import holds_rows_only
 from specfuse_core.hf.context import Context, Path
 from specfuse_core.hf.crossing import CrossingContext
+from specfuse_core.hf.kinds import check_direction
 from specfuse_core.hf.rows import CroppedContext, PackedContext
 from specfuse_core.hf.runner import MaskForm, Runner
 from specfuse_core.hf.states import RereadContext, SnapshotContext
@@ -54,7 +56,8 @@ _WINDOW = 16
 _BOUNDARY = _PREFIX + 3
 #: Maximum difference of log-probabilities that rounding can cause in float32.
 _TOLERANCE = 5e-4
-#: In half precision, the tolerance is this multiple of the error of step-by-step decoding.
+#: In half precision or with quantized weights, the tolerance is this multiple of the error of
+#: step-by-step decoding.
 _HALF_FACTOR = 4.0
 #: Maximum length of the text of an error.
 _SHOWN = 160
@@ -89,8 +92,11 @@ def choose_method(runner: Runner) -> MethodChoice:
     """Choose the fastest method in ``METHODS`` that is correct for the model.
 
     Raises:
-        ModelLoadError: if a plain forward pass fails or gives no finite logits.
+        ModelLoadError: if a plain forward pass fails or gives no finite logits, or if the model is
+            not a causal language model.
     """
+    check_direction(runner.name, runner.model.config)
+    check_embedding(runner)
     try:
         with _shrunk(runner):
             reference = _reference(runner, _ids(runner, 0, _PREFIX))
@@ -105,6 +111,7 @@ def choose_method(runner: Runner) -> MethodChoice:
             "them with another dtype."
         )
     tolerance = _tolerance(runner)
+    _check_causal(runner, reference, tolerance)
     failures: dict[str, str] = {}
     for method in _worth_trying(runner):
         failure = _failure(runner, method, tolerance)
@@ -129,6 +136,31 @@ def deviation(runner: Runner, method: ContextFactory) -> float:
     """
     with _shrunk(runner), torch.inference_mode():
         return _play(runner, method(runner, 0))
+
+
+def _check_causal(runner: Runner, reference: Tensor, tolerance: float) -> None:
+    """Check that the logits after a text do not depend on what follows it.
+
+    Args:
+        runner: the model.
+        reference: the logits of the beginning of the test sequence.
+        tolerance: maximum difference of log-probabilities that rounding can cause.
+
+    Raises:
+        ModelLoadError: if they do, as in BERT.
+    """
+    half = _PREFIX // 2
+    # Texts of one length: the same kernels run, so that rounding is the same, too.
+    with _shrunk(runner):
+        other = _reference(runner, _ids(runner, 0, half) + _ids(runner, 300, _PREFIX - half))
+    same = len(reference) - _PREFIX + half
+    difference = (other[:same].log_softmax(-1) - reference[:same].log_softmax(-1)).abs().max()
+    if float(difference.nan_to_num(torch.inf)) > tolerance:
+        raise ModelLoadError(
+            f"{runner.name} is not a causal language model: the log-probabilities of a text change "
+            f"by {float(difference):.2g} with what follows it; give a model that reads from left "
+            "to right."
+        )
 
 
 def _worth_trying(runner: Runner) -> Iterator[str]:
@@ -222,7 +254,7 @@ def _reference(runner: Runner, ids: list[int]) -> Tensor:
 
 
 def _tolerance(runner: Runner) -> float:
-    if torch.finfo(runner.dtype).bits >= 32:
+    if torch.finfo(runner.dtype).bits >= 32 and not runner.is_quantized:
         return _TOLERANCE
     ids = _ids(runner, 0, _PREFIX + 8)
     try:

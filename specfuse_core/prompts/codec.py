@@ -82,6 +82,10 @@ class TextCodec:
         special |= self._special | (set(ends) & added.keys())
         self.control = frozenset(special)
         self.vocabulary = self._marked.get_vocab_size(with_added_tokens=True)
+        #: The largest id that ordinary text can become.
+        self.largest = max(
+            self._marked.get_vocab_size(with_added_tokens=False) - 1, *(added.keys() - special), 0
+        )
         self._names = {
             name: id_ for id_ in self.control if (name := self._marked.id_to_token(id_)) is not None
         }

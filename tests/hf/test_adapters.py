@@ -35,6 +35,8 @@ pytestmark = [
 
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
+    # Tracebacks of other tests can keep weights until they are collected.
+    gc.collect()
     return Case(tmp_path)
 
 
