@@ -9,6 +9,13 @@ from specfuse_core.errors import FusionError
 from specfuse_core.fusion import FusionEngine
 from specfuse_core.grammar.constraints import Choice, Grammar, JsonObject, JsonSchema, Regex
 from specfuse_core.grammar.tools import Tool
+from specfuse_core.model_report import (
+    ConversationReport,
+    ModelReport,
+    TemplateReport,
+    TokenizerReport,
+    WeightsReport,
+)
 from specfuse_core.request import Message, Request, ToolCall
 from specfuse_core.types import (
     CallDelta,
@@ -24,6 +31,7 @@ __all__ = [
     "CallDelta",
     "Candidate",
     "Choice",
+    "ConversationReport",
     "FusionConfig",
     "FusionEngine",
     "FusionError",
@@ -33,15 +41,19 @@ __all__ = [
     "JsonSchema",
     "Message",
     "ModelConfig",
+    "ModelReport",
     "Regex",
     "Request",
     "Round",
     "SamplingParams",
     "Segment",
+    "TemplateReport",
+    "TokenizerReport",
     "Tool",
     "ToolCall",
     "Usage",
     "Verification",
+    "WeightsReport",
 ]
 
 __version__ = "0.1.0"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from specfuse_core.grammar.tools import Tool
+from specfuse_core.model_report import ModelReport
 from specfuse_core.request import Message, Request
 from specfuse_core.types import Candidate, Cost, Verification
 
@@ -103,6 +104,10 @@ class Backend(Protocol):
         Raises:
             ModelLoadError: if loading fails. The message names the model.
         """
+        ...
+
+    def report(self) -> ModelReport:
+        """Describe the model. Loads it if needed; an error of loading is a part of the report."""
         ...
 
     def start(self, request: Request) -> Session:

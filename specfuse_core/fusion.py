@@ -26,6 +26,7 @@ from specfuse_core.config import FusionConfig
 from specfuse_core.errors import InvalidOptionError
 from specfuse_core.grammar.calls import in_call
 from specfuse_core.grammar.tools import Tool
+from specfuse_core.model_report import ModelReport
 from specfuse_core.models.constructors import Constructors
 from specfuse_core.models.roster import Loader, Roster, load_quietly
 from specfuse_core.request import Conversation, Message, Request
@@ -129,6 +130,18 @@ class FusionEngine(Constructors):
             ModelLoadError: if a base model could not be loaded.
         """
         self._loader(self.backends)
+
+    def report(self) -> tuple[ModelReport, ...]:
+        """Describe every base model, in ensemble order, and say what is wrong with it.
+
+        The models are loaded if needed. A model that cannot be loaded does not raise an error: its
+        report has the reason. ``specfuse check`` shows the same reports.
+
+        Example:
+            >>> [(report.name, report.fits) for report in FusionEngine.bundled().report()]
+            [('clerk', True), ('reader', True), ('reckoner', True)]
+        """
+        return tuple(backend.report() for backend in self.backends)
 
     def count_prompt_tokens(
         self,

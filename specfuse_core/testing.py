@@ -18,6 +18,7 @@ from specfuse_core.answer.follower import Follower, follow
 from specfuse_core.errors import PromptTooLongError
 from specfuse_core.grammar.calls import complete_segment
 from specfuse_core.grammar.tools import Tool
+from specfuse_core.model_report import ModelReport
 from specfuse_core.request import Message, Request
 from specfuse_core.types import Candidate, Cost, Verification
 
@@ -87,6 +88,10 @@ class ScriptedBackend:
     def load(self) -> None:
         """Count the call in ``loads``. There is nothing to load."""
         self.loads += 1
+
+    def report(self) -> ModelReport:
+        """Return the name and the context window. There is nothing else to report."""
+        return ModelReport(self.name, context_window=self.context_window)
 
     def start(self, request: Request) -> ScriptedSession:
         """Open a session and append it to ``sessions``, so that tests can inspect it.

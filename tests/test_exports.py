@@ -21,6 +21,7 @@ CORE = [
     "CallDelta",
     "Candidate",
     "Choice",
+    "ConversationReport",
     "FusionConfig",
     "FusionEngine",
     "FusionError",
@@ -30,15 +31,19 @@ CORE = [
     "JsonSchema",
     "Message",
     "ModelConfig",
+    "ModelReport",
     "Regex",
     "Request",
     "Round",
     "SamplingParams",
     "Segment",
+    "TemplateReport",
+    "TokenizerReport",
     "Tool",
     "ToolCall",
     "Usage",
     "Verification",
+    "WeightsReport",
 ]
 PACKAGES = ["specfuse_core", "langchain_specfuse", "llamaindex_specfuse"]
 EXPORTS = {

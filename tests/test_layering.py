@@ -28,6 +28,7 @@ ORDER = [
     "algorithm",
     "answer",
     "backend",
+    "model_report",
     "types",
     "request",
     "message",

@@ -7,99 +7,36 @@ tokenizer and template; ``loading`` loads them.
 from __future__ import annotations
 
 import threading
-import warnings
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from dataclasses import replace
 
 import torch
-import transformers
-from transformers import PreTrainedModel
 
 from specfuse_core.errors import (
+    FusionError,
     InvalidConstraintError,
     ModelLoadError,
     PromptTooLongError,
-    SlowMethodWarning,
 )
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.hf.agreement import check_agreement
-from specfuse_core.hf.context import Context
+from specfuse_core.hf.description import completed
 from specfuse_core.hf.guide import Guide, Vocabulary
-from specfuse_core.hf.probe import METHODS, MethodChoice, choose_method
-from specfuse_core.hf.runner import Runner
+from specfuse_core.hf.loaded import LoadedModel
 from specfuse_core.hf.sampling import Chooser, Sampler
 from specfuse_core.hf.session import LocalSession
+from specfuse_core.model_report import ModelReport
 from specfuse_core.prompts.dialects.speech import Speech
 from specfuse_core.prompts.template import ChatTemplate, Prompt
 from specfuse_core.prompts.tokens import ResponseTokens
 from specfuse_core.request import Message, Request
 
-__all__ = ["LoadedModel", "LocalBackend"]
+__all__ = ["LocalBackend"]
 
-
-class LoadedModel:
-    """A loaded model and its context method.
-
-    Args:
-        runner: the model.
-        method: name of a context method. By default the fastest correct method is measured, with a
-            :class:`SlowMethodWarning` if it is slower than a model of this kind needs.
-        base: the model whose weights it shares, which others may share as long as it is in use.
-    """
-
-    #: The choice for each model. A measurement changes the attention window temporarily, which must
-    #: not happen while another engine runs the same model.
-    _measured: ClassVar[weakref.WeakKeyDictionary[PreTrainedModel, MethodChoice]] = (
-        weakref.WeakKeyDictionary()
-    )
-    _lock: ClassVar[threading.Lock] = threading.Lock()
-
-    def __init__(
-        self, runner: Runner, method: str | None = None, *, base: PreTrainedModel | None = None
-    ) -> None:
-        self.runner = runner
-        self.base = base
-        self._choice = self._measure(runner) if method is None else MethodChoice(method, {}, False)
-
-    @classmethod
-    def _measure(cls, runner: Runner) -> MethodChoice:
-        with cls._lock:
-            known = cls._measured.get(runner.model)
-            choice = cls._measured[runner.model] = known or choose_method(runner)
-        if choice.slow and known is None:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in choice.failures.items())
-            warnings.warn(
-                f"{runner.name} runs with the method {choice.method!r}, which is slower than a "
-                f"model of its kind needs. The faster methods failed ({reasons}). Try another "
-                "attn_implementation or dtype, or report the model with the version of "
-                f"transformers ({transformers.__version__}).",
-                SlowMethodWarning,
-                stacklevel=3,
-            )
-        return choice
-
-    @property
-    def method(self) -> str:
-        """Name of the context method."""
-        return self._choice.method
-
-    @property
-    def failures(self) -> Mapping[str, str]:
-        """Reason why each faster method failed, by the name of the method."""
-        return self._choice.failures
-
-    def context(self, capacity: int) -> Context:
-        """Create an empty context with memory for ``capacity`` ids.
-
-        It runs with the adapters that are active now.
-
-        Raises:
-            ModelLoadError: if the adapters that are active in the model cannot be used.
-        """
-        self.runner.follow()
-        return METHODS[self.method](self.runner, capacity)
+#: The smallest request.
+_TRIAL = Request.of("a", max_new_tokens=1)
 
 
 class LocalBackend:
@@ -110,6 +47,7 @@ class LocalBackend:
         load: loads the model and its chat template. It is called once, when the model is first
             needed.
         declared: the context window if it is known before loading.
+        describe: what is known before loading; by default only the name.
     """
 
     supports_logits = True
@@ -119,10 +57,13 @@ class LocalBackend:
         name: str,
         load: Callable[[], tuple[LoadedModel, ChatTemplate]],
         declared: int | None = None,
+        describe: Callable[[], ModelReport] | None = None,
     ) -> None:
         self.name = name
         self._declared = declared
+        self._describe = describe
         self._load = load
+        self._seconds = 0.0
         self._lock = threading.Lock()
         self._ready: tuple[LoadedModel, ChatTemplate] | None = None
         self._vocabulary: Vocabulary | None = None
@@ -169,6 +110,29 @@ class LocalBackend:
     def declared_window(self) -> int | None:
         """The context window if it is known without loading the model, otherwise None."""
         return self.context_window if self.ready else self._declared
+
+    def report(self) -> ModelReport:
+        """Describe the model. Loads it if needed; an error of loading is a part of the report.
+
+        A model whose weights need more than the free memory is not loaded.
+        """
+        known = ModelReport(self.name, context_window=self.declared_window)
+        try:
+            if self._describe is not None:
+                known = replace(self._describe(), name=self.name, context_window=self._declared)
+            if self.ready:
+                # The weights are a part of what is no longer free.
+                known = replace(known, weights=None)
+            if not known.fits:
+                return known
+            self.start(_TRIAL).close()
+            return completed(known, *self._parts(), self._seconds)
+        # The code of a model and its template can raise any error.
+        except Exception as error:
+            text = (
+                str(error) if isinstance(error, FusionError) else f"{type(error).__name__}: {error}"
+            )
+            return replace(known, error=text)
 
     def start(self, request: Request) -> LocalSession:
         """Open a session for a request. Renders the prompt, but does not run the model yet.
@@ -281,10 +245,12 @@ class LocalBackend:
     def _parts(self) -> tuple[LoadedModel, ChatTemplate]:
         with self._lock:
             if self._ready is None:
+                started = time.perf_counter()
                 with self._naming_itself():
                     model, template = self._load()
                     check_agreement(model.runner, template)
                     self._ready = model, template
+                self._seconds = time.perf_counter() - started
             return self._ready
 
     @contextmanager

@@ -7,7 +7,7 @@ dtypes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ from huggingface_hub import (
     constants,
     get_hf_file_metadata,
     hf_hub_url,
+    model_info,
     snapshot_download,
     try_to_load_from_cache,
 )
@@ -36,7 +37,7 @@ from transformers.utils import logging
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError, PickleWeightsError
 
-__all__ = ["cached", "download", "failed", "fetch", "missing", "pickled"]
+__all__ = ["cached", "download", "failed", "fetch", "missing", "pickled", "remote_counts"]
 
 #: Time limit in seconds for the first request to the hub about a model.
 _PATIENCE = 5.0
@@ -132,6 +133,27 @@ def missing(config: ModelConfig, what: str, file: str) -> ModelNotFoundError | N
 
 def _token(config: ModelConfig) -> str | None:
     return config.token.get_secret_value() if config.token is not None else None
+
+
+def remote_counts(config: ModelConfig) -> Mapping[str, int]:
+    """Ask the hub for the number of elements in a model's weights by dtype, as in its files.
+
+    Returns:
+        The numbers; empty if the hub does not know them, has no such model or does not answer.
+    """
+    try:
+        with _unseen():
+            known = model_info(
+                config.path,
+                revision=config.revision,
+                timeout=_PATIENCE,
+                expand=["safetensors"],
+                token=_token(config),
+            ).safetensors
+    # A network or a proxy may cause any error. Loading the model reports it.
+    except Exception:
+        return {}
+    return known.parameters if known is not None else {}
 
 
 def _ask_hub(config: ModelConfig, what: str, file: str) -> None:

@@ -24,15 +24,15 @@ from specfuse_core.errors import ModelLoadError, ModelNotFoundError, NoWeightsEr
 from specfuse_core.hf import adapter_files
 from specfuse_core.hf.adapter_files import check_adapter, fetch_adapter, has_tokenizer
 from specfuse_core.hf.adapters import with_adapter
-from specfuse_core.hf.backend import LoadedModel
 from specfuse_core.hf.hub import failed, fetch, pickled
 from specfuse_core.hf.kinds import is_quantized, loader_of
+from specfuse_core.hf.loaded import LoadedModel
 from specfuse_core.hf.placement import device_of, dtype_of
 from specfuse_core.hf.runner import Runner
 from specfuse_core.hf.shapes import check_complete, check_size, loaded_dtype
 from specfuse_core.prompts.template import ChatTemplate
 
-__all__ = ["check_files", "load_model", "look_up", "template_of"]
+__all__ = ["check_files", "is_loaded", "load_model", "look_up", "template_of"]
 
 _lock = threading.Lock()
 #: Loaded weights that are in use, by all options that affect loading.
@@ -100,7 +100,7 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
     """
     check_files(config)
     source = config.adapter_source
-    base_key = repr([_place(config), *(getattr(config, name) for name in _LOADING)])
+    base_key = _base_key(config)
     key = base_key if source is None else repr([base_key, _place(source), source.revision])
     with _lock:
         model = _in_use.get(key)
@@ -120,6 +120,11 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
         owned=True,
     )
     return model, template
+
+
+def is_loaded(config: ModelConfig) -> bool:
+    """Whether the weights of ``config``, without its adapter, are in memory and will be shared."""
+    return _base_key(config) in _bases
 
 
 def look_up(config: ModelConfig) -> None:
@@ -185,6 +190,10 @@ _LOADING = (
     "quantization_config",
     "trust_remote_code",
 )
+
+
+def _base_key(config: ModelConfig) -> str:
+    return repr([_place(config), *(getattr(config, name) for name in _LOADING)])
 
 
 def _place(config: ModelConfig) -> str:

@@ -20,13 +20,14 @@ from specfuse_core.hf.placement import input_device
 from specfuse_core.hf.rope import LengthRope
 from specfuse_core.hf.trees import has_virtual_tokens, own_tree, state_of, wrapped
 
-__all__ = ["MaskForm", "Runner"]
+__all__ = ["UNBOUNDED", "MaskForm", "Runner"]
 
 #: The 4-D mask that a model expects: one for all layers, without or with the window, or one per
 #: kind of layer.
 MaskForm = Literal["full", "window", "both"]
 
-_UNBOUNDED = 1_000_000
+#: The context window of a model whose configuration states none.
+UNBOUNDED = 1_000_000
 #: Names of the cache in arguments and outputs of models, the newest first. transformers 5.24
 #: renamed ``past_key_values`` (in state-space models ``cache_params``) to ``cache``.
 _CACHE_NAMES = ("cache", "past_key_values", "cache_params")
@@ -139,7 +140,7 @@ class Runner:
             size = getattr(self.config, name, None)
             if isinstance(size, int) and size > 0:
                 return int(size * self.rope.stretch)
-        return _UNBOUNDED
+        return UNBOUNDED
 
     @torch.inference_mode()
     def run(

@@ -15,6 +15,7 @@ from transformers import PretrainedConfig
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, NoWeightsError
 from specfuse_core.hf.placement import free_memory
+from specfuse_core.model_report import amount
 
 __all__ = ["check_complete", "check_size", "count_parameters", "loaded_dtype"]
 
@@ -58,15 +59,15 @@ def check_size(
     if 0 < stored < count:
         raise ModelLoadError(
             f"{config.path!r}: config.json describes a model of {count:,} parameters "
-            f"({_shown(count * size)}), but the weights have only {_shown(stored)}; check that "
+            f"({amount(count * size)}), but the weights have only {amount(stored)}; check that "
             "config.json belongs to the weights and that all their files are there."
         )
     free = free_memory(device) if device is not None else None
     if free is not None and count * size > free:
         form = "when quantized" if dtype is None else f"in {str(dtype).removeprefix('torch.')}"
         raise ModelLoadError(
-            f"{config.path!r}: the model has {count:,} parameters and needs {_shown(count * size)} "
-            f"{form}, but only {_shown(free)} are free on {str(device)!r}; use a smaller dtype, a "
+            f"{config.path!r}: the model has {count:,} parameters and needs {amount(count * size)} "
+            f"{form}, but only {amount(free)} are free on {str(device)!r}; use a smaller dtype, a "
             "quantization_config, another device or device_map='auto'. If the model is not that "
             "large, check its config.json."
         )
@@ -138,7 +139,3 @@ def _stored(config: ModelConfig) -> int:
     if config.gguf_file is not None or not directory.is_dir():
         return 0
     return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
-
-
-def _shown(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"

@@ -22,15 +22,21 @@ from specfuse_core.hf import (
     Runner,
     check_distinct,
     check_files,
+    device_of,
+    free_memory,
+    is_loaded,
     load_model,
     look_up,
+    remote_counts,
     template_of,
 )
+from specfuse_core.model_report import ModelReport
 from specfuse_core.models.bases import with_base
 from specfuse_core.models.declared import declared_window
-from specfuse_core.models.location import check_location
+from specfuse_core.models.location import check_location, folder_of
 from specfuse_core.models.naming import default_name, last_part, unique_names
 from specfuse_core.models.roster import load_quietly
+from specfuse_core.models.stored import stored_counts, stored_template, stored_weights
 from specfuse_core.prompts.template import ChatTemplate
 
 if TYPE_CHECKING:
@@ -55,7 +61,7 @@ def named(configs: Sequence[ModelConfig]) -> tuple[list[Backend], dict[str, floa
         check_files(with_base(model))
     names = unique_names([(model.name, default_name(model)) for model in configs])
     backends: list[Backend] = [
-        LocalBackend(name, partial(_loaded, model), declared_window(model))
+        LocalBackend(name, partial(_loaded, model), declared_window(model), partial(_stored, model))
         for name, model in zip(names, configs, strict=True)
     ]
     return backends, {name: model.weight for name, model in zip(names, configs, strict=True)}
@@ -129,6 +135,25 @@ def _loaded(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
     # Again: a directory may be gone by now.
     check_location(config)
     return load_model(config)
+
+
+def _stored(config: ModelConfig) -> ModelReport:
+    """Describe a model before it is loaded."""
+    path = config.path
+    look_up(config)
+    config = with_base(config)
+    weights = None
+    # The memory is not known of weights that are spread over devices or quantized while loading,
+    # and weights that are shared need no more of it.
+    spread = config.device_map is not None or config.max_memory is not None
+    if not (spread or config.quantization_config or is_loaded(config)):
+        device = device_of(config)
+        counts = stored_counts(config)
+        if folder_of(config) is None:
+            counts = remote_counts(config)
+        weights = stored_weights(config, counts, str(device), free_memory(device))
+    source = stored_template(config)
+    return ModelReport("", path, adapter=config.adapter, template_source=source, weights=weights)
 
 
 def _pair(place: int, given: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

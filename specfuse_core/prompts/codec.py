@@ -103,6 +103,11 @@ class TextCodec:
         """Equal for codecs that encode and decode alike."""
         return self._private.key, self.control
 
+    @property
+    def kind(self) -> str:
+        """The algorithm of the tokenizer, for example ``"byte-level BPE"``."""
+        return self._private.kind
+
     @cached_property
     def control_pattern(self) -> re.Pattern[str] | None:
         """A pattern that matches the text of any control token; None if there are none."""
@@ -261,10 +266,3 @@ class TextCodec:
                 starts = [start - len(anchor) for start, _ in rest]
                 return Encoded(list(encoding.ids[size:]), starts)
         return self._raw(text)
-
-
-def _copy(tokenizer: Tokenizer) -> Tokenizer:
-    copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.no_padding()
-    copy.no_truncation()
-    return copy

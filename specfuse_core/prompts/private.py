@@ -81,6 +81,15 @@ class PrivateTokenizer:
                 self._plain[control] = plain
             return self._plain[control]
 
+    @property
+    def kind(self) -> str:
+        """The algorithm, for example ``"byte-level BPE"``."""
+        model = self.marked.model
+        name = type(model).__name__
+        if "ByteLevel" in repr(self.marked.decoder):
+            return f"byte-level {name}"
+        return f"{name} with byte fallback" if getattr(model, "byte_fallback", False) else name
+
     @cached_property
     def table(self) -> list[bytes]:
         """The bytes of each id in the middle of a text. ``[V]``"""

@@ -111,6 +111,10 @@ class Rendering:
             )
         return text
 
+    def mentions(self, text: str) -> bool:
+        """Whether ``text`` is a part of the template."""
+        return text in self._template or text in self._with_tools
+
     def _bounded(self, work: Any) -> str:
         """The result of ``work``, run in a thread that is stopped when its time is over."""
         result: list[str] = []

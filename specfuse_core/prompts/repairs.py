@@ -7,13 +7,13 @@ not render anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from specfuse_core.grammar.calls import write_call
 from specfuse_core.request import Message
 
-__all__ = ["REPAIRS", "Repair"]
+__all__ = ["DESCRIPTIONS", "REPAIRS", "Repair"]
 
 Repair = Callable[[Sequence[Message]], list[Message]]
 
@@ -146,3 +146,15 @@ REPAIRS: tuple[tuple[Repair, ...], ...] = (
     (_tools_as_text, _system_in_user, _merged, _user_first),
     (_transcript,),
 )
+
+#: What each repair does, as reports show it.
+DESCRIPTIONS: Mapping[Repair, str] = {
+    _merged: "joins neighbouring messages of one role",
+    _system_in_user: "moves system messages into user messages",
+    _later_system_in_user: "moves later system messages into user messages",
+    _transcript: "writes the whole conversation as one user message",
+    _text_before_calls: "separates the text of a message from its tool calls",
+    _single_calls: "gives each tool call a message of its own",
+    _tools_as_text: "writes tool calls and results as text",
+    _user_first: "adds a user message before the first answer",
+}

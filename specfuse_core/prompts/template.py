@@ -15,7 +15,7 @@ from specfuse_core.grammar.tools import Tool, describe, instruct
 from specfuse_core.prompts.codec import TextCodec
 from specfuse_core.prompts.dialects.speech import Manner, Speech, answering, manner_of
 from specfuse_core.prompts.escape import Escape
-from specfuse_core.prompts.fitting import Fitting
+from specfuse_core.prompts.fitting import Fit, Fitting
 from specfuse_core.prompts.header import Header, header_of
 from specfuse_core.prompts.rendering import PLAIN_TEMPLATE, Rendering
 from specfuse_core.request import Message
@@ -133,8 +133,8 @@ class ChatTemplate:
             opening.insert(0, turns.pop().content)
         described = [tool.as_dict() for tool in tools]
         escape = Escape(self.codec, turns, described)
-        rendered = self._described(
-            [escape.hide(turn) for turn in turns], escape.hide_all(described)
+        rendered = self._fitting.rendered(
+            *self._told([escape.hide(turn) for turn in turns], escape.hide_all(described))
         )
         rendered = self.header.opened(rendered, answering=not free or self.speech(tools) is None)
         if self._begins:
@@ -153,15 +153,42 @@ class ChatTemplate:
             return not self.codec.opens_with_space_after_control
         return bool(rendered)
 
-    def _described(self, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
-        """The conversation rendered, with the tools and how to call them."""
+    def fit(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = ()
+    ) -> tuple[list[Message], Fit]:
+        """What the template does to conversations like this one.
+
+        Returns:
+            The messages that the template gets, and what it does to them.
+
+        Raises:
+            TemplateError: as :meth:`prompt`.
+        """
+        turns, described = self._told(messages, [tool.as_dict() for tool in tools])
+        return turns, self._fitting.fit(turns, described)
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is no template, so that each message is a paragraph with its role."""
+        return self._rendering.plain
+
+    def mentions(self, text: str) -> bool:
+        """Whether ``text`` is a part of the template."""
+        return self._rendering.mentions(text)
+
+    def _told(
+        self, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Message], Sequence[Mapping[str, Any]]]:
+        """What the template gets: the conversation with what it does not say of the tools itself,
+        and the tools that it describes.
+        """
         if not tools:
-            return self._fitting.rendered(turns)
+            return list(turns), ()
         if not self.manner.describes_tools:
-            return self._fitting.rendered(_with_system(turns, describe(tools)))
+            return _with_system(turns, describe(tools)), ()
         if not self.manner.instructs:
-            turns = _with_system(turns, instruct())
-        return self._fitting.rendered(turns, tools)
+            return _with_system(turns, instruct()), tools
+        return list(turns), tools
 
 
 def _with_system(turns: Sequence[Message], text: str) -> list[Message]:

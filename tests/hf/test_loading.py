@@ -48,8 +48,8 @@ from specfuse_core.errors import (
     UnknownOptionError,
 )
 from specfuse_core.hf import Runner, loading
-from specfuse_core.hf import backend as hf_backend
 from specfuse_core.hf import hub as hf_hub
+from specfuse_core.hf import loaded as hf_loaded
 from specfuse_core.hf.probe import MethodChoice
 
 Save = Callable[..., Path]
@@ -820,7 +820,7 @@ def test_a_model_object_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> Non
         measured.append(runner.model)
         return MethodChoice("packed-window", {}, slow=False)
 
-    monkeypatch.setattr(hf_backend, "choose_method", choose)
+    monkeypatch.setattr(hf_loaded, "choose_method", choose)
     pair = tiny.pair("mistral", "bytelevel")
     for _ in range(2):
         FusionEngine.from_models([pair, pair], warm_up=True)

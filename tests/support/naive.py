@@ -16,6 +16,7 @@ from specfuse_core import FusionEngine
 from specfuse_core.grammar.boundaries import complete_characters
 from specfuse_core.grammar.calls import complete_segment
 from specfuse_core.hf import LocalBackend
+from specfuse_core.model_report import ModelReport
 from specfuse_core.request import Request
 from specfuse_core.types import Candidate, Cost, Generation, Verification
 
@@ -157,6 +158,9 @@ class NaiveBackend:
 
     def load(self) -> None:
         self._backend.load()
+
+    def report(self) -> ModelReport:
+        return self._backend.report()
 
     def count_tokens(self, text: str) -> int:
         return self._backend.count_tokens(text)
