@@ -30,6 +30,11 @@ _OPTIONS = {
 _REFUSED = re.compile(r"(?P<value>'.*') is not (?P<kind>an? valid .+)")
 #: The least similarity, from 0 to 1, of a mistyped command and the command.
 _SIMILAR = 0.8
+#: What people type for a command that has another name here.
+_OTHER_NAMES = dict.fromkeys(
+    ("doctor", "download", "info", "inspect", "list", "ls", "model", "models", "pull", "show"),
+    "check",
+)
 
 
 def spelled_out(arguments: Sequence[str], group: Any) -> list[str]:
@@ -86,18 +91,21 @@ def _words(arguments: Sequence[str], valued: set[str]) -> list[int]:
 
 
 def _check_command(words: Sequence[str], group: Any) -> None:
-    # A question that is typed without quotes has more words, and one with quotes has spaces.
-    if len(words) > 2 or not re.fullmatch(r"[a-z-]+", words[0]):
+    # A question that is typed without quotes has more words, and one with quotes has spaces. Names
+    # of models have neither.
+    named = all(re.fullmatch(r"[\w.~\\-]*/\S+", word) for word in words[1:])
+    if not (len(words) <= 2 or named) or not re.fullmatch(r"[a-z-]+", words[0]):
         return
     meant = {name: name for name in group.commands}
     if len(words) == 1:
         # Other programs have commands for their own options, for example `help`.
         meant |= {name.lstrip("-"): name for name in _own_options(group)}
     near = difflib.get_close_matches(words[0], meant, n=1, cutoff=_SIMILAR)
-    if near:
+    command = meant[near[0]] if near else _OTHER_NAMES.get(words[0]) if named else None
+    if command is not None:
         raise UnknownOptionError(
-            f"there is no command {words[0]!r}; did you mean 'specfuse {meant[near[0]]}'? To ask "
-            f"it as a question, write: specfuse run {shlex.quote(' '.join(words))}."
+            f"there is no command {words[0]!r}; did you mean 'specfuse {command}'? To ask it as a "
+            f"question, write: specfuse run {shlex.quote(' '.join(words))}."
         )
 
 

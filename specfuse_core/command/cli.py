@@ -24,6 +24,7 @@ import specfuse_core
 from specfuse_core.command import options as ask
 from specfuse_core.command.arguments import misuse, option_of, spelled_out
 from specfuse_core.command.chat import Chat, keyboard
+from specfuse_core.command.check import as_json, checked, table_of, verdict
 from specfuse_core.command.console import Screen, stoppable
 from specfuse_core.command.lines import one_line
 from specfuse_core.config import FusionConfig, ModelConfig
@@ -37,6 +38,7 @@ from specfuse_core.errors import (
     UnknownOptionError,
 )
 from specfuse_core.fusion import FusionEngine
+from specfuse_core.model_report import ModelReport
 from specfuse_core.request import Message, Request
 from specfuse_core.trace import json_lines
 from specfuse_core.types import Generation
@@ -174,6 +176,28 @@ def chat(
         talk.loop(keyboard("> "), lambda error: _complain(error, debug))
 
 
+@app.command()
+def check(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL", help="A hub id or a directory; without one, the bundled models."
+        ),
+    ] = None,
+    device: ask.Device = None,
+    device_map: ask.DeviceMap = None,
+    dtype: ask.Dtype = None,
+    json: Annotated[bool, typer.Option("--json", help="Write the reports as JSON.")] = False,
+    debug: ask.Debug = False,
+) -> None:
+    """Load models and show what specfuse knows of them.
+
+    The exit code is 1 if something is wrong with one of them.
+    """
+    with _reported(debug):
+        raise typer.Exit(_check(ask.named_models(models, device, dtype, device_map), json=json))
+
+
 def make_engine(
     models: Sequence[ModelConfig], config: FusionConfig, *, parallel: bool, progress: bool
 ) -> FusionEngine:
@@ -214,6 +238,29 @@ def _write_json(engine: FusionEngine, request: Request) -> int:
             sys.stdout.write(line)
             sys.stdout.flush()
     return _INTERRUPTED if cancel.is_set() else 0
+
+
+def _check(models: Sequence[ModelConfig], *, json: bool) -> int:
+    screen, reports = Screen(sys.stdout), list[ModelReport]()
+    found = checked(
+        models, partial(make_engine, config=FusionConfig(), parallel=False, progress=False)
+    )
+    with warnings.catch_warnings():
+        # The reports say it, too.
+        warnings.simplefilter("ignore", SlowMethodWarning)
+        while True:
+            with Screen(sys.stderr).waiting("loading"):
+                report = next(found, None)
+            if report is None:
+                break
+            reports.append(report)
+            if not json:
+                screen.table(table_of(report))
+    if json:
+        screen.write(as_json(reports) + "\n")
+    else:
+        screen.note(verdict(reports), "")
+    return 0 if all(report.fits for report in reports) else 1
 
 
 @contextmanager

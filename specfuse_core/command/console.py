@@ -226,6 +226,11 @@ class Screen:
         self._console.print(table)
         self.note(f"{_WINNER} emitted, {_ENDS} ends the answer; a column per model: its scores")
 
+    def table(self, table: Table) -> None:
+        """Show a table, and an empty line after it."""
+        self._console.print(table)
+        self._console.print()
+
     def models(self, engine: FusionEngine) -> None:
         """Show the base models, with their parts and context windows."""
         for backend in engine.backends:

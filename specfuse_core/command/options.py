@@ -141,8 +141,8 @@ def named_models(
     if how and not names:
         options = " and ".join(f"--{option.replace('_', '-')}" for option in how)
         raise InvalidOptionError(
-            f"{options} can only be used with --model; the bundled models run on the CPU as they "
-            "are."
+            f"{options} can only be used with models that you name; the bundled models run on the "
+            "CPU as they are."
         )
     return [ModelConfig(path=name, **how) for name in names or ()]
 

@@ -139,6 +139,11 @@ def test_an_option_of_another_program_is_answered(
         (["--seed", "4", "chatt"], "chat", "chatt"),
         (["chatt", "--system", "Be brief."], "chat", "chatt"),
         (["--no-exit", "rn", "--seed=4", "hi"], "run", "'rn hi'"),
+        (["chek"], "check", "chek"),
+        (["chek", "org/one", "./two", "~/three"], "check", "'chek org/one ./two ~/three'"),
+        (["models"], "check", "models"),
+        (["download", "org/one"], "check", "'download org/one'"),
+        (["--device", "cpu", "ls"], "check", "ls"),
     ],
 )
 def test_a_mistyped_command_is_asked_about(
@@ -150,9 +155,8 @@ def test_a_mistyped_command_is_asked_about(
 ) -> None:
     monkeypatch.setattr(cli, "make_engine", None)
     said, code = refused(arguments, capsys)
-    words = [
-        word for word in arguments if re.fullmatch("chatt|cht|chats|rn|runn|help|versio", word)
-    ]
+    known = "chatt|cht|chats|rn|runn|help|versio|chek|models|download|ls"
+    words = [word for word in arguments if re.fullmatch(known, word)]
     assert said == (
         f"specfuse: there is no command {words[0]!r}; did you mean 'specfuse {command}'? To ask it "
         f"as a question, write: specfuse run {question}.\n"
@@ -174,6 +178,11 @@ def test_a_mistyped_command_is_asked_about(
         ["chats", "cost", "what?"],
         ["cat", "food", "is", "what?"],
         ["help", "me"],
+        ["list", "animals"],
+        ["show", "me", "lamps"],
+        ["chek", "my", "grammar/spelling"],
+        ["models/lamps"],
+        ["--", "models"],
         ["--", "chatt"],
         ["--", "chat"],
         ["--quiet", "--", "chat", "now"],
