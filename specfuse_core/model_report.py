@@ -204,7 +204,7 @@ class ModelReport:
             )
         if self.template_source == "none":
             found.append("there is no chat template; each message is a paragraph with its role")
-        if self.template and self.template.calls == "instruction":
+        elif self.template and self.template.calls == "instruction":
             found.append(
                 "the template shows no known form of tool calls; the prompt asks for the common one"
             )

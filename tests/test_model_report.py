@@ -80,7 +80,7 @@ def test_what_is_wrong(facts: dict[str, Any], problem: str) -> None:
             "generation config",
         ),
         (
-            {"template_source": "none"},
+            {"template_source": "none", "template": template(calls="instruction")},
             "there is no chat template; each message is a paragraph with its role",
         ),
         (

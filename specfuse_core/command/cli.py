@@ -184,6 +184,7 @@ def check(
             metavar="MODEL", help="A hub id or a directory; without one, the bundled models."
         ),
     ] = None,
+    model: ask.Models = None,
     device: ask.Device = None,
     device_map: ask.DeviceMap = None,
     dtype: ask.Dtype = None,
@@ -195,7 +196,8 @@ def check(
     The exit code is 1 if something is wrong with one of them.
     """
     with _reported(debug):
-        raise typer.Exit(_check(ask.named_models(models, device, dtype, device_map), json=json))
+        named = ask.named_models([*(models or ()), *(model or ())], device, dtype, device_map)
+        raise typer.Exit(_check(named, json=json))
 
 
 def make_engine(

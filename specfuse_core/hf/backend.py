@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import torch
@@ -19,6 +19,7 @@ from specfuse_core.errors import (
     InvalidConstraintError,
     ModelLoadError,
     PromptTooLongError,
+    TemplateError,
 )
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.hf.agreement import check_agreement
@@ -125,8 +126,11 @@ class LocalBackend:
                 known = replace(known, weights=None)
             if not known.fits:
                 return known
-            self.start(_TRIAL).close()
-            return completed(known, *self._parts(), self._seconds)
+            known = completed(known, *self._parts(), self._seconds)
+            # What the template refuses is a part of the report already.
+            with suppress(TemplateError):
+                self.start(_TRIAL).close()
+            return known
         # The code of a model and its template can raise any error.
         except Exception as error:
             text = (

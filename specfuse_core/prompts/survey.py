@@ -73,7 +73,7 @@ KINDS = (
 def survey(template: ChatTemplate) -> TemplateReport:
     """Describe a chat template, and try it with each of :data:`KINDS`."""
     form = template.manner.form
-    own = form.thinking if form is not None else None
+    own = _own_thinking(template)
     mentioned = (marks for marks in THINKING if template.mentions(marks[0]))
     if template.manner.common:
         calls = "common"
@@ -87,6 +87,19 @@ def survey(template: ChatTemplate) -> TemplateReport:
         thinking=own or next(mentioned, None),
         conversations=tuple(_tried(template, kind) for kind in KINDS),
     )
+
+
+def _own_thinking(template: ChatTemplate) -> tuple[str, str] | None:
+    """The marks of thoughts in the model's form.
+
+    A form may have marks that only some models of its family know.
+    """
+    form, control = template.manner.form, template.codec.control_pattern
+    if form is None or form.thinking is None:
+        return None
+    opening, _ = form.thinking
+    known = template.mentions(opening) or (control is not None and control.search(opening))
+    return form.thinking if known else None
 
 
 def _tried(template: ChatTemplate, kind: Kind) -> ConversationReport:

@@ -162,6 +162,15 @@ def test_a_model_that_fails_does_not_hide_the_others(
     )
 
 
+def test_models_may_be_named_as_in_the_other_commands(
+    models: dict[str, ModelReport | Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    models |= {"a": ModelReport("a"), "b": ModelReport("b")}
+    assert check("-m", "b", "a", "--json") == 0
+    read = json.loads(capsys.readouterr().out)
+    assert [model["name"] for model in read["models"]] == ["a", "b"]
+
+
 def test_without_models_the_bundled_ones_are_checked(
     models: dict[str, ModelReport | Exception], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +191,19 @@ def test_json_is_one_object(
     assert [model["fits"] for model in read["models"]] == [True, fits]
     assert read["models"][0]["context_window"] == 99
     assert read["models"][1] == json.loads(json.dumps(second.as_dict()))
+
+
+def test_json_is_the_same_in_every_encoding(
+    models: dict[str, ModelReport | Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models["a"] = ModelReport("a", ends=("<\uff5cend\u2581of\u2581sentence\uff5c>",))
+    out = io.BytesIO()
+    with io.TextIOWrapper(out, "latin-1") as latin:
+        monkeypatch.setattr("sys.stdout", latin)
+        assert check("a", "--json") == 0
+        latin.flush()
+        written = out.getvalue()
+    assert json.loads(written)["models"][0]["ends"] == [*models["a"].ends]
 
 
 def test_options_that_are_wrong_are_misuse(

@@ -101,7 +101,7 @@ def test_models_of_each_kind(
     assert (report.context_window, report.path, report.slow) == (window, None, False)
     assert report.weights is not None
     assert (report.weights.free, report.weights.device) == (None, "cpu")
-    assert report.failures
+    assert bool(report.failures) == (not method.startswith("packed"))
     assert report.fits
 
 
@@ -168,17 +168,9 @@ def break_config(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "unheard_of"}))
 
 
-def break_template(folder: Path) -> None:
-    (folder / "chat_template.jinja").write_text("{{ raise_exception('closed today') }}")
-
-
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [
-        (break_weights, "the weights could not be loaded"),
-        (break_config, "unheard_of"),
-        (break_template, "closed today"),
-    ],
+    [(break_weights, "the weights could not be loaded"), (break_config, "unheard_of")],
 )
 def test_what_fails_is_a_part_of_the_report(
     copy: Path, damage: Callable[[Path], None], said: str
@@ -191,6 +183,24 @@ def test_what_fails_is_a_part_of_the_report(
     assert report.weights.parameters is not None
     assert report.context_window == 512
     assert (report.method, report.template) == (None, None)
+
+
+def test_a_template_that_refuses_a_question_hides_nothing_else() -> None:
+    report = adopted("llama", "bytelevel", "{{ raise_exception('closed today') }}")
+    (problem,) = report.problems
+    assert problem.startswith("the chat template refuses a question, a system message, ")
+    assert "closed today" in problem
+    assert (report.error, report.method) == ("", "packed-full")
+    assert report.tokenizer is not None
+
+
+def test_a_small_context_window_hides_nothing_else() -> None:
+    tokenizer = tiny.tokenizer("bytelevel")
+    model = tiny.model("llama", len(tokenizer), max_position_embeddings=8)
+    (report,) = FusionEngine.from_models([(model, tokenizer)]).report()
+    assert report.problems == (report.error,)
+    assert "whose context window is 8" in report.error
+    assert (report.context_window, report.method) == (8, "packed-full")
 
 
 def test_an_error_of_a_model_is_a_part_of_the_report() -> None:

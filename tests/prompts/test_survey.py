@@ -82,6 +82,15 @@ def test_marks_of_thoughts_in_plain_text_are_found() -> None:
     assert surveyed(thinking).thinking == ("<think>", "</think>")
 
 
+def test_marks_that_a_model_does_not_know_are_not_shown() -> None:
+    """Some models of a family think; their form is that of the others."""
+    dialect = next(one for one in DIALECTS if one.form == "tool-calls-list")
+    plain, thinking = tokenizer(dialect), tokenizer(dialect)
+    thinking.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
+    assert survey(ChatTemplate(plain, None, {}, [])).thinking is None
+    assert survey(ChatTemplate(thinking, None, {}, [])).thinking == ("[THINK]", "[/THINK]")
+
+
 def test_a_channel_header_is_shown() -> None:
     own = tiny.tokenizer(
         "bytelevel",
