@@ -249,7 +249,7 @@ class Remote:
         monkeypatch.setattr(hub, "_ask", self.ask)
         monkeypatch.setattr(hub, "snapshot_download", self.download)
 
-    def ask(self, url: str) -> None:
+    def ask(self, url: str, token: str | None) -> None:
         name, _, file = url.partition("/resolve/main/")
         name = "/".join(name.split("/")[-2:])
         self.asked.append(f"{name}/{file}")
@@ -257,7 +257,9 @@ class Remote:
             response: Any = type("Response", (), {"headers": {}, "request": None})()
             raise huggingface_hub.errors.RemoteEntryNotFoundError("404", response=response)
 
-    def download(self, name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def download(
+        self, name: str, *, revision: str | None, allow_patterns: list[str], token: str | None
+    ) -> str:
         target = self.cache / f"models--{name.replace('/', '--')}" / "snapshots" / "0123abc"
         for pattern in allow_patterns:
             for file in self.repositories[name].glob(pattern):
