@@ -24,7 +24,8 @@ class ModelConfig(Options):
     Args:
         path: a hub id (``"org/name"``) or a local directory. It may be an adapter of PEFT, which
             names its base model.
-        name: the model's name in the ensemble; by default the last part of ``adapter`` or ``path``.
+        name: the model's name in the ensemble; by default the last part of ``adapter`` or ``path``,
+            or the name of the GGUF file.
         revision: branch, tag or commit of a hub id.
         token: access token of the hub, for private and gated models. It is never shown. By default
             it is the one of ``hf auth login`` or of the environment variable HF_TOKEN.

@@ -89,8 +89,8 @@ def release_engines() -> None:
 
 
 def _key(config: ModelConfig) -> str:
-    adapter = None if config.adapter is None else _place(config.adapter)
-    return repr(config.replace(path=_place(config.path), adapter=adapter))
+    paths = {name: getattr(config, name) for name in ("path", "adapter", "tokenizer")}
+    return repr(config.replace(**{name: _place(path) for name, path in paths.items() if path}))
 
 
 def _place(path: str) -> str:

@@ -34,7 +34,8 @@ def look_up(config: ModelConfig) -> None:
         ModelNotFoundError: if the hub does not answer, or has no such model.
     """
     known = any(cached(config, name) for name in ("config.json", _DESCRIPTION))
-    if known or Path(config.path).expanduser().is_dir():
+    # A repository with a GGUF file need not have a configuration.
+    if known or config.gguf_file is not None or Path(config.path).expanduser().is_dir():
         return
     no_model = missing(config, "the weights", "config.json")
     if missing(config, "the weights", _DESCRIPTION) is None:

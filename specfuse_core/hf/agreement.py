@@ -57,10 +57,25 @@ def check_agreement(runner: Runner, template: ChatTemplate) -> None:
             f"the end-of-turn ids {outside} are outside of the model's vocabulary of {size} ids; "
             f"correct eos_token_id in generation_config.json, or {_LOAD_OTHER}."
         )
-    if configured and min(configured) >= codec.vocabulary:
+    _check_ends(configured, template)
+
+
+def _check_ends(configured: set[int], template: ChatTemplate) -> None:
+    """Check that the tokenizer does not have words in place of the model's end-of-turn tokens.
+
+    An ordinary token that is not a word, such as a line break, may end a turn.
+    """
+    texts = {id_: template.codec.text_of(id_) for id_ in configured - template.codec.control}
+    if not configured or len(texts) < len(configured):
+        return
+    if all(text is None or text.strip().isalnum() for text in texts.values()):
+        shown = ", ".join(
+            f"{id_} ({'no token' if text is None else repr(text)})"
+            for id_, text in sorted(texts.items())
+        )
         raise ModelLoadError(
-            f"the model ends its turns with {sorted(configured)}, but the tokenizer has only "
-            f"{codec.vocabulary} ids; {_LOAD_OTHER}."
+            f"none of the model's end-of-turn ids ends a turn in the tokenizer: {shown}; "
+            f"{_LOAD_OTHER}, or correct eos_token_id in generation_config.json."
         )
 
 

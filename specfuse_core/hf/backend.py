@@ -6,6 +6,7 @@ tokenizer and template; ``loading`` loads them.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -263,6 +264,6 @@ class LocalBackend:
         try:
             yield
         except (ModelLoadError, InvalidConstraintError) as error:
-            if self.name in str(error):
+            if re.search(rf"(?<!\w){re.escape(self.name)}(?!\w)", str(error)):
                 raise
             raise type(error)(f"{self.name!r}: {error}") from error

@@ -6,6 +6,7 @@ This module loads no model and knows nothing of requests.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +19,19 @@ from specfuse_core.errors import ModelLoadError
 __all__ = ["device_of", "dtype_of", "free_memory", "input_device"]
 
 _MEMINFO = Path("/proc/meminfo")
-#: Files with the limit and the use of a container, for both versions of control groups.
+#: Files of a container with its limit, its use and the parts of its use, for both versions of
+#: control groups.
 _LIMITS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    tuple(
+        Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current", "memory.stat")
+    ),
+    tuple(
+        Path("/sys/fs/cgroup/memory") / name
+        for name in ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
     ),
 )
+#: Parts of the use that are given up when memory is needed: the cache of files that were read.
+_RECLAIMED = ("inactive_file", "active_file")
 
 
 def input_device(model: Any) -> torch.device:
@@ -62,23 +68,25 @@ def free_memory(device: torch.device) -> int | None:
 
 def _host() -> Iterator[int]:
     """The free memory of the machine, with what swapping can free."""
-    try:
-        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
-        parts = (line.partition(":") for line in lines)
-        kilobytes = {name: int(rest.split()[0]) for name, _, rest in parts}
-        yield 1024 * (kilobytes["MemAvailable"] + kilobytes["SwapFree"])
-    except (OSError, KeyError, ValueError, IndexError):
-        return
+    with suppress(OSError, KeyError, ValueError, IndexError):
+        table = _table(_MEMINFO)
+        yield 1024 * (table["MemAvailable:"] + table["SwapFree:"])
 
 
 def _container() -> Iterator[int]:
     """What is left of the limit of a container."""
-    for limit, used in _LIMITS:
-        try:
-            yield int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            # No such file, or "max": there is no limit.
-            continue
+    for limit, used, parts in _LIMITS:
+        # Some files do not exist everywhere, and without a limit the file says "max".
+        with suppress(OSError, KeyError, ValueError, IndexError):
+            left = int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii"))
+            table = _table(parts)
+            yield left + sum(table[name] for name in _RECLAIMED)
+
+
+def _table(file: Path) -> dict[str, int]:
+    """Return the first number of each line by the name before it."""
+    lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    return {words[0]: int(words[1]) for words in lines}
 
 
 def dtype_of(config: ModelConfig) -> torch.dtype | Literal["auto"]:

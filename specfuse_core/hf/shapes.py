@@ -22,7 +22,7 @@ __all__ = ["check_complete", "check_size", "count_parameters", "loaded_dtype"]
 #: More layers than any model has. To count their parameters would take long.
 _LAYERS = 10_000
 #: Bytes per parameter of a quantized model, at the least.
-_QUANTIZED = 0.5
+_QUANTIZED = 0.125
 
 
 def check_size(

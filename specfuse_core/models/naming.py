@@ -42,8 +42,9 @@ def unique_names(wanted: Sequence[tuple[str | None, str]]) -> list[str]:
 
 
 def default_name(config: ModelConfig) -> str:
-    """Return the default name of a configured model: that of its adapter, if it has one."""
-    return last_part(config.adapter or config.path)
+    """Return the default name of a configured model: that of its adapter, GGUF file or path."""
+    file = config.gguf_file and config.gguf_file.removesuffix(".gguf")
+    return last_part(config.adapter or file or config.path)
 
 
 def last_part(path: str) -> str:

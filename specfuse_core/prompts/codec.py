@@ -127,6 +127,11 @@ class TextCodec:
         """The text of a control token; empty for None."""
         return next((name for name, id_ in self._names.items() if id_ == control), "")
 
+    def text_of(self, id_: int) -> str | None:
+        """The text of one token; None if the tokenizer has no such id."""
+        known = self._marked.id_to_token(id_) is not None
+        return self._marked.decode([id_], skip_special_tokens=False) if known else None
+
     @cached_property
     def opens_with_space(self) -> bool:
         """Whether text is encoded differently at the start than in the middle (SentencePiece)."""

@@ -91,13 +91,16 @@ def test_the_free_memory_is_the_least_that_host_and_container_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, limit, used = tmp_path / "meminfo", tmp_path / "max", tmp_path / "current"
+    parts = tmp_path / "stat"
     host.write_text("MemTotal: 9 kB\nMemAvailable:   6 kB\nSwapFree:  1 kB\n")
     limit.write_text("5000\n")
     used.write_text("2000\n")
+    # The cache of files makes room for a model.
+    parts.write_text("anon 1400\nfile 600\nshmem 100\ninactive_file 300\nactive_file 200\n")
     monkeypatch.setattr(placement, "_MEMINFO", host)
-    monkeypatch.setattr(placement, "_LIMITS", ((limit, used),))
+    monkeypatch.setattr(placement, "_LIMITS", ((limit, used, parts),))
     cpu = torch.device("cpu")
-    assert free_memory(cpu) == 3000
+    assert free_memory(cpu) == 3500
     limit.write_text("max\n")
     assert free_memory(cpu) == 7 * 1024
     host.unlink()
@@ -163,13 +166,31 @@ def test_a_tokenizer_that_is_larger_than_the_vocabulary_is_refused(saved: Path) 
     )
 
 
-def test_a_tokenizer_that_lacks_the_models_end_token_is_refused() -> None:
-    model = tiny.model("llama", 900)
-    model.generation_config.eos_token_id = 890
+@pytest.mark.parametrize(("id_", "shown"), [(890, "no token"), (70, "'a'")])
+def test_a_tokenizer_that_lacks_the_models_end_token_is_refused(id_: int, shown: str) -> None:
+    model, tokenizer = tiny.model("llama", 900), tiny.tokenizer("bytelevel")
+    model.generation_config.eos_token_id = id_
     assert (
-        f"the model ends its turns with [890], but the tokenizer has only {SIZE} ids; load the "
-        "tokenizer that belongs to the model."
-    ) in refusal((model, tiny.tokenizer("bytelevel")))
+        f"none of the model's end-of-turn ids ends a turn in the tokenizer: {id_} ({shown}); load "
+        "the tokenizer that belongs to the model, or correct eos_token_id in "
+        "generation_config.json."
+    ) in refusal((model, tokenizer))
+    # One of them is enough.
+    model.generation_config.eos_token_id = [5, id_]
+    FusionEngine.from_models([(model, tokenizer)], progress=False, warm_up=True)
+
+
+def test_a_line_break_may_end_a_turn() -> None:
+    model, tokenizer = tiny.pair("llama", "bytelevel")
+    model.generation_config.eos_token_id = tokenizer.encode("\n")[0]
+    FusionEngine.from_models([(model, tokenizer)], progress=False, warm_up=True)
+
+
+def test_an_error_names_the_model_even_if_the_name_is_part_of_a_word(tmp_path: Path) -> None:
+    model, tokenizer = tiny.pair("llama", "bytelevel")
+    model.generation_config.eos_token_id = 90_000
+    with pytest.raises(ModelLoadError, match=r"^'eos': the end-of-turn ids"):
+        FusionEngine.from_models([(model, tokenizer)], names=["eos"], warm_up=True)
 
 
 def test_a_tokenizer_with_control_tokens_that_the_model_lacks_is_taken() -> None:

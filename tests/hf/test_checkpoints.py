@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import checkpoints
+import huggingface_hub
 import pytest
 import tiny
 import torch
@@ -15,7 +16,7 @@ from accelerate import disk_offload
 
 from specfuse_core import FusionEngine, ModelConfig
 from specfuse_core.errors import InvalidOptionError, ModelLoadError
-from specfuse_core.hf import LoadedModel
+from specfuse_core.hf import LoadedModel, hub
 
 QUESTION = "How many lamps are in the hall?"
 
@@ -66,10 +67,28 @@ def test_a_gguf_file_has_its_weights_and_its_tokenizer(
         "path": tmp_path / "tiny.gguf",
     }
     fused = FusionEngine.from_pretrained([named[form]], progress=False)
+    assert fused.models == ("tiny",)
     weights = model_of(fused).runner.model.state_dict()
     for name, weight in model.state_dict().items():
         assert torch.equal(weights[name], weight), name
     assert answer(fused) == expected
+
+
+def test_a_gguf_file_on_the_hub_needs_no_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def ask(url: str, token: str | None) -> None:
+        asked.append((url.partition("/resolve/main/")[2], token))
+        raise ConnectionError("down")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "_ask", ask)
+    with pytest.raises(ModelLoadError, match=r"which could not be reached\..*\[down\]"):
+        loaded(path="nobody/none", gguf_file="q8.gguf", token="hf_secret")
+    assert asked == [("q8.gguf", "hf_secret")]
 
 
 def test_a_gguf_file_without_the_package_is_refused(
