@@ -10,11 +10,13 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import transformers
+import transformers.modeling_gguf_pytorch_utils as gguf_reader
 from huggingface_hub import (
     constants,
     get_hf_file_metadata,
@@ -232,6 +234,11 @@ def failed(config: ModelConfig, what: str, error: Exception) -> ModelLoadError:
             f"check model_type in config.json, or upgrade transformers (this is "
             f"{transformers.__version__})"
         )
+    elif what == "the tokenizer":
+        hint = (
+            "check its files (tokenizer.json and others), or give another tokenizer with "
+            "ModelConfig(path=..., tokenizer=...)"
+        )
     return ModelLoadError(
         f"{config.path!r}: {what} could not be loaded: {type(error).__name__}: "
         f"{_first_line(error)}; {hint}."
@@ -248,10 +255,10 @@ def pickled(config: ModelConfig) -> PickleWeightsError:
 
 
 def _first_line(error: Exception) -> str:
-    first, *others = str(error).strip().splitlines() or [type(error).__name__]
-    if first.endswith(":") and others:
-        first = f"{first} {others[0].strip()}"
-    return first.rstrip(".")
+    lines = list(filter(None, map(str.strip, str(error).splitlines()))) or [type(error).__name__]
+    # A line that ends with a colon is completed by the next one.
+    first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return first.rstrip(".,:")
 
 
 @contextmanager
@@ -263,9 +270,13 @@ def _quiet() -> Iterator[None]:
     shown, asked = logging.is_progress_bar_enabled(), os.environ.get(_NO_CONVERSION)
     logging.disable_progress_bar()
     os.environ[_NO_CONVERSION] = "1"
+    # The bar of the conversion of a GGUF file has no setting.
+    reader: Any = gguf_reader
+    bar, reader.tqdm = reader.tqdm, partial(reader.tqdm, disable=True)
     try:
         yield
     finally:
+        reader.tqdm = bar
         if shown:
             logging.enable_progress_bar()
         if asked is None:
