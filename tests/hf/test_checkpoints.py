@@ -57,6 +57,20 @@ def test_an_image_text_model_answers_as_its_language_model(tmp_path: Path, expec
     assert answer(fused) == expected
 
 
+@pytest.mark.parametrize("kind", ["mistral3", "qwen2_5_vl"])
+def test_other_image_text_models_give_the_logits_of_transformers(kind: str, tmp_path: Path) -> None:
+    model = checkpoints.other_image_text_model(kind)
+    model.save_pretrained(tmp_path / kind)
+    tiny.tokenizer("bytelevel").save_pretrained(tmp_path / kind)
+    fused = loaded(path=tmp_path / kind)
+    ids = [7, 8, 9, 100, 200]
+    logits, _ = model_of(fused).runner.run(ids, use_cache=False)
+    with torch.inference_mode():
+        assert torch.allclose(logits, model(input_ids=torch.tensor([ids])).logits[0], atol=1e-4)
+    assert model_of(fused).method.startswith("packed")
+    assert answer(fused)
+
+
 @pytest.mark.parametrize("form", ["field", "path"])
 def test_a_gguf_file_has_its_weights_and_its_tokenizer(
     tmp_path: Path, expected: str, form: str, capfd: pytest.CaptureFixture[str]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import transformers
 from transformers import (
     AutoModelForImageTextToText,
     CLIPVisionConfig,
@@ -21,6 +22,10 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 #: The types of tokens in GGUF.
 _NORMAL, _CONTROL = 1, 3
+
+
+#: The size of the part that reads images.
+_VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 
 
 def image_text_model(family: str = "bytelevel") -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -45,6 +50,27 @@ def image_text_model(family: str = "bytelevel") -> tuple[PreTrainedModel, PreTra
     model.lm_head.load_state_dict(language.lm_head.state_dict())
     model.generation_config.eos_token_id = 5
     return model.eval(), tokenizer
+
+
+def other_image_text_model(kind: str) -> PreTrainedModel:
+    """Create a tiny model of another kind that reads images and text, for the same tokenizer."""
+    text = {**tiny._SMALL, "vocab_size": len(tiny.tokenizer("bytelevel")), "initializer_range": 0.3}
+    if kind == "mistral3":
+        vision = {"image_size": 8, "patch_size": 4, "head_dim": 8, **_VISION}
+        config: Any = transformers.Mistral3Config(
+            text_config=transformers.MistralConfig(**text),
+            vision_config=transformers.PixtralVisionConfig(**vision, num_attention_heads=2),
+        )
+    else:
+        rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}
+        config = transformers.Qwen2_5_VLConfig(
+            text_config={**text, "rope_parameters": rope},
+            vision_config={**_VISION, "depth": 1, "num_heads": 2, "out_hidden_size": 32},
+        )
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForImageTextToText.from_config(config).eval()
+    model.generation_config.eos_token_id = 5
+    return model
 
 
 def save_gguf(file: Path) -> PreTrainedModel:
