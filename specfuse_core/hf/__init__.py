@@ -6,7 +6,14 @@ Templates and tokenizers belong in ``prompts/``; rounds and votes belong in ``al
 from specfuse_core.hf.backend import LocalBackend
 from specfuse_core.hf.hub import remote_counts
 from specfuse_core.hf.loaded import LoadedModel
-from specfuse_core.hf.loading import check_files, is_loaded, load_model, look_up, template_of
+from specfuse_core.hf.loading import (
+    check_files,
+    download,
+    is_loaded,
+    load_model,
+    look_up,
+    template_of,
+)
 from specfuse_core.hf.placement import device_of, free_memory
 from specfuse_core.hf.runner import Runner
 from specfuse_core.hf.trees import check_distinct
@@ -18,6 +25,7 @@ __all__ = [
     "check_distinct",
     "check_files",
     "device_of",
+    "download",
     "free_memory",
     "is_loaded",
     "load_model",

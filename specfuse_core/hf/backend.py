@@ -25,6 +25,7 @@ from specfuse_core.errors import (
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.hf.agreement import check_agreement
 from specfuse_core.hf.description import completed
+from specfuse_core.hf.downloads import Watcher
 from specfuse_core.hf.guide import Guide, Vocabulary
 from specfuse_core.hf.loaded import LoadedModel
 from specfuse_core.hf.sampling import Chooser, Sampler
@@ -50,6 +51,7 @@ class LocalBackend:
             needed.
         declared: the context window if it is known before loading.
         describe: what is known before loading; by default only the name.
+        download: downloads what loading needs, and shows it to a watcher.
     """
 
     supports_logits = True
@@ -60,15 +62,26 @@ class LocalBackend:
         load: Callable[[], tuple[LoadedModel, ChatTemplate]],
         declared: int | None = None,
         describe: Callable[[], ModelReport] | None = None,
+        download: Callable[[Watcher], None] | None = None,
     ) -> None:
         self.name = name
         self._declared = declared
         self._describe = describe
         self._load = load
         self._seconds = 0.0
+        self._download = download
         self._lock = threading.Lock()
         self._ready: tuple[LoadedModel, ChatTemplate] | None = None
         self._vocabulary: Vocabulary | None = None
+
+    def download(self, watcher: Watcher) -> None:
+        """Download what loading needs. Has no effect if the model is loaded or not on the hub.
+
+        Raises:
+            ModelLoadError: if the model cannot be found.
+        """
+        if self._ready is None and self._download is not None:
+            self._download(watcher)
 
     def load(self) -> None:
         """Load the model. Has no effect if it is loaded already.

@@ -34,12 +34,23 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError, PickleWeightsError
 
-__all__ = ["cached", "download", "failed", "fetch", "missing", "pickled", "remote_counts"]
+__all__ = [
+    "ask_hub",
+    "cached",
+    "download",
+    "failed",
+    "fetch",
+    "missing",
+    "pickled",
+    "remote_counts",
+    "token_of",
+]
 
 #: Time limit in seconds for the first request to the hub about a model.
 _PATIENCE = 5.0
@@ -72,17 +83,22 @@ def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
     path = str(directory) if directory.is_dir() else config.path
     options |= {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     if config.token is not None:
-        options["token"] = _token(config)
+        options["token"] = token_of(config)
     with _quiet():
         try:
             with _unseen():
                 return loader.from_pretrained(path, local_files_only=True, **options)
-        except OSError as error:
-            if directory.is_dir():
-                raise failed(config, what, error) from error
         except Exception as error:
-            raise failed(config, what, error) from error
-        _ask_hub(config, what, config.gguf_file or "config.json")
+            # If the files of a tokenizer are missing, transformers can raise any error.
+            absent = isinstance(error, OSError)
+            if directory.is_dir() or not (absent or loader is AutoTokenizer):
+                raise failed(config, what, error) from error
+            try:
+                ask_hub(config, what, config.gguf_file or "config.json")
+            except ModelNotFoundError:
+                if absent:
+                    raise
+                raise failed(config, what, error) from error
         try:
             return loader.from_pretrained(path, **options)
         except OSError as error:
@@ -101,7 +117,7 @@ def download(config: ModelConfig, what: str, wanted: list[str]) -> Path:
                 snapshot_download(
                     config.path,
                     revision=config.revision,
-                    token=_token(config),
+                    token=token_of(config),
                     allow_patterns=wanted,
                 )
             )
@@ -125,7 +141,7 @@ def missing(config: ModelConfig, what: str, file: str) -> ModelNotFoundError | N
         ModelNotFoundError: if the hub does not answer, or has no such repository.
     """
     try:
-        _ask_hub(config, what, file)
+        ask_hub(config, what, file)
     except ModelNotFoundError as error:
         if not isinstance(error.__cause__, RemoteEntryNotFoundError):
             raise
@@ -133,7 +149,8 @@ def missing(config: ModelConfig, what: str, file: str) -> ModelNotFoundError | N
     return None
 
 
-def _token(config: ModelConfig) -> str | None:
+def token_of(config: ModelConfig) -> str | None:
+    """Return the access token of a model; None for the one that is stored on this machine."""
     return config.token.get_secret_value() if config.token is not None else None
 
 
@@ -150,7 +167,7 @@ def remote_counts(config: ModelConfig) -> Mapping[str, int]:
                 revision=config.revision,
                 timeout=_PATIENCE,
                 expand=["safetensors"],
-                token=_token(config),
+                token=token_of(config),
             ).safetensors
     # A network or a proxy may cause any error. Loading the model reports it.
     except Exception:
@@ -158,7 +175,7 @@ def remote_counts(config: ModelConfig) -> Mapping[str, int]:
     return known.parameters if known is not None else {}
 
 
-def _ask_hub(config: ModelConfig, what: str, file: str) -> None:
+def ask_hub(config: ModelConfig, what: str, file: str) -> None:
     """Ask the hub for the model once. A download would retry many times and wait in between.
 
     Raises:
@@ -168,7 +185,7 @@ def _ask_hub(config: ModelConfig, what: str, file: str) -> None:
     try:
         url = hf_hub_url(config.path, file, revision=config.revision)
         with _unseen():
-            _ask(url, _token(config))
+            _ask(url, token_of(config))
     except GatedRepoError as error:
         answer = (
             "restricts access to it (request access on its page, then run `hf auth login` or give "

@@ -24,7 +24,8 @@ from specfuse_core.errors import ModelLoadError, ModelNotFoundError, NoWeightsEr
 from specfuse_core.hf import adapter_files
 from specfuse_core.hf.adapter_files import check_adapter, fetch_adapter, has_tokenizer
 from specfuse_core.hf.adapters import with_adapter
-from specfuse_core.hf.hub import failed, fetch, pickled
+from specfuse_core.hf.downloads import Watcher, download_weights, is_cached
+from specfuse_core.hf.hub import ask_hub, failed, fetch, pickled
 from specfuse_core.hf.kinds import is_quantized, loader_of
 from specfuse_core.hf.loaded import LoadedModel
 from specfuse_core.hf.placement import device_of, dtype_of
@@ -32,7 +33,7 @@ from specfuse_core.hf.runner import Runner
 from specfuse_core.hf.shapes import check_complete, check_size, loaded_dtype
 from specfuse_core.prompts.template import ChatTemplate
 
-__all__ = ["check_files", "is_loaded", "load_model", "look_up", "template_of"]
+__all__ = ["check_files", "download", "is_loaded", "load_model", "look_up", "template_of"]
 
 _lock = threading.Lock()
 #: Loaded weights that are in use, by all options that affect loading.
@@ -137,6 +138,19 @@ def look_up(config: ModelConfig) -> None:
     """
     with _lock:
         adapter_files.look_up(config)
+
+
+def download(config: ModelConfig, watcher: Watcher) -> None:
+    """Download the weights of a hub id, if they are not on this machine. Can run in parallel.
+
+    Raises:
+        ModelNotFoundError: if the hub does not answer, or has no such model.
+    """
+    if Path(config.path).expanduser().is_dir() or is_cached(config):
+        return
+    with _lock:
+        ask_hub(config, "the weights", config.gguf_file or "config.json")
+    download_weights(config, watcher)
 
 
 def template_of(

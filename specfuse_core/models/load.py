@@ -6,12 +6,13 @@ A backend loads its model once, when it is first needed. Importing this module l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from os import PathLike
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from specfuse_core.backend import Backend
 from specfuse_core.config import ModelConfig
@@ -23,6 +24,7 @@ from specfuse_core.hf import (
     check_distinct,
     check_files,
     device_of,
+    download,
     free_memory,
     is_loaded,
     load_model,
@@ -35,6 +37,7 @@ from specfuse_core.models.bases import with_base
 from specfuse_core.models.declared import declared_window
 from specfuse_core.models.location import check_location, folder_of
 from specfuse_core.models.naming import default_name, last_part, unique_names
+from specfuse_core.models.progress import LoadingScreen, ModelDownload
 from specfuse_core.models.roster import load_quietly
 from specfuse_core.models.stored import stored_counts, stored_template, stored_weights
 from specfuse_core.prompts.template import ChatTemplate
@@ -61,7 +64,13 @@ def named(configs: Sequence[ModelConfig]) -> tuple[list[Backend], dict[str, floa
         check_files(with_base(model))
     names = unique_names([(model.name, default_name(model)) for model in configs])
     backends: list[Backend] = [
-        LocalBackend(name, partial(_loaded, model), declared_window(model), partial(_stored, model))
+        LocalBackend(
+            name,
+            partial(_loaded, model),
+            declared_window(model),
+            partial(_stored, model),
+            partial(_downloaded, model),
+        )
         for name, model in zip(names, configs, strict=True)
     ]
     return backends, {name: model.weight for name, model in zip(names, configs, strict=True)}
@@ -108,25 +117,51 @@ def adopted(
 
 
 def load_with_progress(backends: Sequence[Backend]) -> None:
-    """Load each backend, with a progress bar on standard error if it is a terminal."""
+    """Load each backend, with a progress bar on standard error if it is a terminal.
+
+    What is not on this machine is downloaded first, for all models at the same time.
+    """
     waiting = [
         backend for backend in backends if not (isinstance(backend, LocalBackend) and backend.ready)
     ]
     console = Console(stderr=True)
     if not waiting or not console.is_terminal:
         return load_quietly(waiting)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("loading {task.description}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=len(waiting))
+    with LoadingScreen(console, len(waiting)) as screen:
+        _download(waiting, screen)
         for backend in waiting:
-            bar.update(task, description=backend.name)
+            screen.load(backend.name)
             backend.load()
-            bar.advance(task)
+            screen.loaded()
+
+
+def _download(backends: Sequence[Backend], screen: LoadingScreen) -> None:
+    """Download all models, each in a thread. Raises the first error."""
+    jobs: list[Future[None]] = []
+    for backend in backends:
+        if isinstance(backend, LocalBackend):
+            job: Future[None] = Future()
+            jobs.append(job)
+            # Not threads of a pool: Ctrl-C would wait for them.
+            run = partial(_settle, job, backend, screen.watcher(backend.name))
+            Thread(target=run, name="specfuse-download", daemon=True).start()
+    for job in jobs:
+        job.result()
+
+
+def _settle(job: Future[None], backend: LocalBackend, watcher: ModelDownload) -> None:
+    try:
+        backend.download(watcher)
+        job.set_result(None)
+    except BaseException as error:
+        job.set_exception(error)
+    finally:
+        watcher.finish()
+
+
+def _downloaded(config: ModelConfig, watcher: ModelDownload) -> None:
+    look_up(config)
+    download(with_base(config), watcher)
 
 
 def _loaded(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:

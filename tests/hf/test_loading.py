@@ -460,6 +460,19 @@ def test_a_cached_model_that_lacks_its_weights_is_told_in_one_error(hub: Hub, sa
     assert len(hub.asked) == 1
 
 
+def test_a_cached_model_that_lacks_its_tokenizer_is_looked_for_on_the_hub(
+    hub: Hub, save: Save
+) -> None:
+    """As in the middle of a download: the configuration and the weights come first."""
+    path = save("saved")
+    for file in path.glob("token*"):
+        file.unlink()
+    hub.keep("org/mute", path)
+    with pytest.raises(ModelLoadError, match=r"'org/mute': the tokenizer could not be loaded"):
+        engine("org/mute", warm_up=True)
+    assert [url.rpartition("/org/")[2] for url, _ in hub.asked] == ["mute/resolve/main/config.json"]
+
+
 def test_a_cached_model_with_pickled_weights_is_refused_unless_asked_for(
     hub: Hub, save: Save
 ) -> None:
