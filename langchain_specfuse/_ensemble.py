@@ -39,8 +39,8 @@ class Ensemble(EngineFields, BaseChatModel):
     """The part of ``ChatSpecFuse`` that does not generate answers."""
 
     streaming: bool | None = None
-    """True streams within ``invoke``, False never streams. By default, ``invoke`` streams if a
-    callback handler wants tokens."""
+    """Whether ``invoke`` streams the answer to callback handlers. By default it does so if a
+    callback handler takes tokens."""
     fusion_metadata: Detail = "summary"
     """The fusion metadata of an answer: ``"summary"`` sets ``response_metadata["specfuse"]``,
     ``"rounds"`` also sets ``additional_kwargs["specfuse_rounds"]``, ``"off"`` sets neither."""

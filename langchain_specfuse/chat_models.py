@@ -71,15 +71,16 @@ class ChatSpecFuse(Ensemble):
         stop:
             Strings that end an answer.
         timeout:
-            Maximum number of seconds of an answer. The error is also a ``TimeoutError``.
+            Maximum time of an answer in seconds. The error that is then raised is also a
+            ``TimeoutError``.
 
     Key init args (fusion):
         method:
             ``"specem"`` (default) or ``"specfuse"``. Every other option of ``FusionConfig`` is a
             field too, for example ``segment_tokens``.
         fusion_metadata:
-            What the response metadata say about the fusion: ``"summary"`` (default), ``"rounds"``
-            or ``"off"``.
+            What the metadata of a response contain: ``"summary"`` (default) has what each base
+            model did, ``"rounds"`` also has all scores and votes, and ``"off"`` has neither.
 
     All args for the completion, and all options of ``FusionConfig``, can also be given to a single
     call.
@@ -109,7 +110,7 @@ class ChatSpecFuse(Ensemble):
         ```
 
     Stream:
-        There is one chunk per segment, as soon as the models have chosen it.
+        There is one chunk per segment, as soon as the segment has won the vote.
 
         ```python
         for chunk in model.stream(messages):
@@ -337,8 +338,8 @@ class ChatSpecFuse(Ensemble):
     ) -> Runnable[LanguageModelInput, builtins.dict[str, Any] | BaseModel]:
         """Return this model with answers that are objects of ``schema``.
 
-        The models can write nothing else. A truncated answer is a parsing error; it is never
-        completed.
+        The models can only write JSON that matches the schema. An answer that was cut off raises a
+        parsing error.
 
         Args:
             schema: a pydantic class, a ``TypedDict`` class, or a JSON schema.

@@ -16,7 +16,10 @@ __all__ = ["ChatTimeoutError", "PromptOverflowError", "both_names"]
 
 
 class PromptOverflowError(PromptTooLongError, ContextOverflowError):
-    """The prompt does not fit. Summarization middleware catches LangChain's class of this error."""
+    """The prompt does not fit the context window of a base model.
+
+    It is also LangChain's ``ContextOverflowError``, which summarization middleware catches.
+    """
 
 
 class ChatTimeoutError(AnswerTimeoutError, TimeoutError):

@@ -146,33 +146,48 @@ class Endpoints(Ensemble):
 
     @_chat_endpoint
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer a list of messages."""
+        """Answer a list of messages.
+
+        Args:
+            messages: the conversation. If it ends with an assistant message, the answer continues
+                that message.
+            kwargs: options of this call; see :class:`SpecFuseLLM`.
+
+        Raises:
+            RequestError: if the request is invalid or its prompt is too long.
+            ConfigError: if an option is unknown or its value is invalid.
+            ModelLoadError: if a base model could not be loaded.
+            GenerationError: if generation fails, or takes longer than ``timeout``.
+        """
         return self._begin(turns_of(messages), kwargs, RunWatch()).drained()
 
     @_chat_endpoint
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Answer a conversation, with a response for each segment as soon as it has won.
+        """Answer a list of messages, with one response per segment as soon as it has won the vote.
 
-        A bad request raises its error here and not at the first response. The models stop when the
-        stream is closed.
+        An invalid request raises its error in this call, not at the first response. The models stop
+        when the stream is closed. The arguments and errors are those of :meth:`chat`.
         """
         return self._begin(turns_of(messages), kwargs, RunWatch()).stream()
 
     @_chat_endpoint
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Like :meth:`chat`, without blocking the event loop. Cancelling stops within a round."""
+        """Like :meth:`chat`, without blocking the event loop.
+
+        If the task is cancelled, the models stop within a round.
+        """
         return await (await self._abegin(turns_of(messages), kwargs, RunWatch())).adrained()
 
     @_chat_endpoint
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
-        """Like :meth:`stream_chat`, without blocking the event loop: a thread job per round."""
+        """Like :meth:`stream_chat`, without blocking the event loop. Rounds run in a thread."""
         return (await self._abegin(turns_of(messages), kwargs, RunWatch())).astream()
 
     @_completion_endpoint
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt, which becomes one user message."""
+        """Answer a prompt, which becomes one user message. The errors are those of :meth:`chat`."""
         run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
         return as_completion(run.drained())
 
@@ -180,7 +195,7 @@ class Endpoints(Ensemble):
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
-        """Like :meth:`complete`, streamed as :meth:`stream_chat`."""
+        """Like :meth:`complete`, with one response per segment as in :meth:`stream_chat`."""
         run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
         return (as_completion(response) for response in run.stream())
 

@@ -29,8 +29,8 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
     """The part of ``SpecFuseLLM`` that does not generate answers."""
 
     is_function_calling_model: bool = True
-    """False makes LlamaIndex use ReAct agents and text programs. The answers of
-    ``structured_predict`` still match their class."""
+    """Whether LlamaIndex uses tool calls. False makes it use ReAct agents and text programs. The
+    answers of ``structured_predict`` match their class in both cases."""
 
     @classmethod
     def class_name(cls) -> str:
@@ -39,7 +39,7 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """The smallest context window, and the tokens to reserve for answer and templates.
+        """The smallest context window, and the number of tokens to reserve for the answer.
 
         It loads a model only if the model's files do not declare the context window.
         """
@@ -70,7 +70,7 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
 
     @property
     def tokenizer(self) -> ConservativeTokenizer:
-        """A tokenizer for ``Settings.tokenizer``, never too low for any base model."""
+        """A tokenizer for ``Settings.tokenizer``. Its counts are high enough for all models."""
         return ConservativeTokenizer(self._base)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:

@@ -46,8 +46,8 @@ class SpecFuseLLM(Endpoints):
     All options of ``FusionConfig`` and ``SamplingParams`` are fields, and so are ``max_tokens``,
     ``stop`` and ``timeout``. They can also be given to a single call, as can ``tools``,
     ``tool_choice``, ``parallel_tool_calls``, ``response_format``, ``constraint`` and ``model`` (the
-    names of the base models to use). An option that is not set has the engine's default. A call
-    refuses any other argument, except those that LlamaIndex itself passes on.
+    names of the base models to use). An option that is not set has the engine's default. Any other
+    argument of a call raises an error, except those that LlamaIndex itself passes.
 
     Each base model renders the messages with its own chat template, so ``messages_to_prompt`` is
     not used. As in other LlamaIndex LLMs, ``system_prompt`` is used by query engines, ``predict``
@@ -219,7 +219,7 @@ class SpecFuseLLM(Endpoints):
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """Return the calls of a response. A response has complete calls only.
+        """Return the tool calls of a response. A call that was cut off is not in the response.
 
         Raises:
             ToolCallError: if there is no call and ``error_on_no_tool_call`` is True.
@@ -279,7 +279,7 @@ class SpecFuseLLM(Endpoints):
             kwargs: any other argument of a call.
 
         Raises:
-            ToolCallError: if no tool was called or a tool failed, as the last two arguments say.
+            ToolCallError: if no tool was called or a tool failed, unless the arguments allow it.
         """
         options = {
             "user_msg": user_msg,
@@ -302,7 +302,10 @@ class SpecFuseLLM(Endpoints):
         error_on_tool_error: bool = False,
         **kwargs: Any,
     ) -> AgentChatResponse:
-        """Like :meth:`predict_and_call`, without blocking the event loop; tools run at once."""
+        """Like :meth:`predict_and_call`, without blocking the event loop.
+
+        Several tools run at the same time.
+        """
         options = {
             "user_msg": user_msg,
             "allow_parallel_tool_calls": allow_parallel_tool_calls,
@@ -343,7 +346,7 @@ class SpecFuseLLM(Endpoints):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """Return an object of ``output_cls``. The models can write nothing else.
+        """Return an object of ``output_cls``. The models can only write JSON of this class.
 
         Args:
             output_cls: a pydantic class.
@@ -352,7 +355,7 @@ class SpecFuseLLM(Endpoints):
             prompt_args: variables of the prompt template.
 
         Raises:
-            StructuredAnswerError: if the answer was truncated, or the class refuses it.
+            StructuredAnswerError: if the answer was cut off, or the class does not accept it.
             InvalidConstraintError: if the schema of the class is not supported.
         """
         form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
@@ -380,9 +383,9 @@ class SpecFuseLLM(Endpoints):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Generator[Model | FlexibleModel, None, None]:
-        """Like :meth:`structured_predict`, and yield partial objects.
+        """Like :meth:`structured_predict`, but yield the object each time it grows.
 
-        The class of a partial object may have the same fields, all of them optional.
+        Until the object is complete, it may belong to a class with the same fields, all optional.
         """
         form, asked = self._formed(output_cls, prompt, llm_kwargs, prompt_args)
         responses = self.stream_chat(**asked)

@@ -40,11 +40,11 @@ class StructuredAnswerError(GenerationError):
 
 
 class ToolCallError(GenerationError):
-    """No tool was called although a call is required, or a tool failed."""
+    """The answer calls no tool although a call is required, or a tool failed."""
 
 
 class NotPicklableError(FusionError, pickle.PicklingError):
-    """An LLM cannot be pickled, because its base models are in the memory of this process."""
+    """A ``SpecFuseLLM`` was pickled. Its base models are in the memory of this process."""
 
 
 @contextmanager

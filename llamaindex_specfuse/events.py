@@ -38,9 +38,9 @@ _dispatcher = get_dispatcher(__name__)
 
 
 class FusionRoundEvent(BaseEvent):
-    """A round has ended.
+    """Event that is sent at the end of each round.
 
-    ``span_id`` is the span of the model's call, and ``tags`` are the tags at its start.
+    ``span_id`` is the span of the call of the LLM, and ``tags`` are the tags at its start.
 
     Args:
         request_id: id of the answer. The responses have it in ``raw`` too.
@@ -49,10 +49,11 @@ class FusionRoundEvent(BaseEvent):
         text: the winning candidate.
         candidates: the candidate of each base model, by its name.
         votes: vote of each candidate, by its drafter; None if no verifier could score it.
-        scores: score of each candidate, by verifier and drafter; None if the verification is void.
+        scores: score of each candidate, by verifier and drafter; None if the verifier could not
+            score it.
         weights: voting weight of each verifier.
-        exited: names of the models that leave after this round.
-        recalled: names of the models that came back for this round.
+        exited: names of the models that left the answer after this round.
+        recalled: names of the models that had left the answer and came back for this round.
     """
 
     request_id: str
@@ -179,11 +180,21 @@ _captures: ContextVar[tuple[FusionTrace, ...]] = ContextVar("specfuse_captures",
 
 @contextmanager
 def capture() -> Iterator[FusionTrace]:
-    """Collect the trace of the answers that are requested within the block.
+    """Collect the rounds of the answers that are requested within a ``with`` block.
 
-    Tasks and LlamaIndex threads that start within the block belong to it. An answer that is still
-    streamed after the block is traced to its end. A streaming query engine calls the model when the
-    first piece is read, so read its answer within the block.
+    Tasks and LlamaIndex threads that start within the block belong to it. An answer whose stream is
+    read after the block is traced to its end. A streaming query engine calls the LLM when its
+    answer is first read, so read the answer within the block.
+
+    Example:
+        >>> with capture() as trace:
+        ...     response = llm.complete("How much is 12 plus 7?")
+        >>> [(won.model, won.text) for won in trace.rounds]
+        [('reckoner', '12 + 7 = 19.'), ('clerk', ' The answer is 19.')]
+
+    Yields:
+        The trace, with the attributes ``rounds`` (the events of all rounds, in order) and ``runs``
+        (one entry per answer).
     """
     trace = FusionTrace()
     token = _captures.set((*_captures.get(), trace))

@@ -33,14 +33,19 @@ class Session(Protocol):
         ...
 
     def count_tokens(self, answer: str) -> int:
-        """Count the tokens by which ``answer``, a whole answer, lengthens the prompt.
+        """Count the tokens that ``answer``, a whole answer, adds to the prompt.
 
-        It does not depend on the state. The session of the first model counts ``max_new_tokens``.
+        The count does not depend on the state. The engine uses the session of the first model to
+        apply ``max_new_tokens``.
         """
         ...
 
     def draft(self, max_tokens: int) -> Candidate:
-        """Decode up to ``max_tokens`` tokens after the committed text."""
+        """Decode a candidate of up to ``max_tokens`` tokens after the committed text.
+
+        ``hf.session`` cuts its text back to complete words, unless the candidate ends the answer or
+        a constraint is active (``grammar.calls.complete_segment``).
+        """
         ...
 
     def verify(self, candidates: Sequence[Candidate]) -> Sequence[Verification]:

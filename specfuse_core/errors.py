@@ -17,7 +17,7 @@ The tree (indent = subclass)::
             PromptTooLongError        the prompt does not fit a base model's context window
             InvalidConstraintError    a schema, pattern, choice or grammar is invalid
             InvalidToolError          the definition of a tool is invalid
-            UnknownToolError          tool_choice names a tool that was not given
+            UnknownToolError          tool_choice requires a tool that was not given
         ModelLoadError                a base model could not be loaded
             ModelNotFoundError        no local directory and no hub model has the given name
             NoWeightsError            some or all weights are missing
@@ -78,7 +78,7 @@ class ConfigError(FusionError):
 
 
 class UnknownOptionError(ConfigError):
-    """Raised if an option does not exist."""
+    """Raised if an option does not exist. The message says which option to use instead."""
 
 
 class InvalidOptionError(ConfigError):
@@ -137,11 +137,11 @@ class InvalidConstraintError(RequestError):
 
 
 class InvalidToolError(RequestError):
-    """Raised if a tool has no name, shares its name, or has invalid parameters."""
+    """Raised if a tool has an invalid name or invalid parameters, or if two have the same name."""
 
 
 class UnknownToolError(RequestError):
-    """Raised if ``tool_choice`` asks for a tool that was not given."""
+    """Raised if ``tool_choice`` requires a call of a tool that was not given."""
 
 
 class ModelLoadError(FusionError):
@@ -161,11 +161,11 @@ class PickleWeightsError(ModelLoadError):
 
 
 class NoEndTokenError(ModelLoadError):
-    """Raised if generation config, tokenizer and chat template name no end-of-turn token."""
+    """Raised if the generation config, tokenizer and chat template name no end-of-turn token."""
 
 
 class TemplateError(ModelLoadError):
-    """Raised if the chat template refuses a conversation and all its repaired forms."""
+    """Raised if the chat template cannot render a conversation, even after it is rewritten."""
 
 
 class GenerationError(FusionError):
@@ -177,8 +177,11 @@ class NoVerificationError(GenerationError):
 
 
 class AnswerTimeoutError(GenerationError):
-    """Raised if an answer exceeded its time limit. Its base models have stopped."""
+    """Raised if an answer takes longer than its time limit. Its base models have stopped."""
 
 
 class SlowMethodWarning(UserWarning):
-    """Issued if a model runs with a slower method than it should need. Answers are the same."""
+    """Issued if a model runs with a slower method than it should need.
+
+    The answers are the same. The message has the reason why each faster method failed.
+    """

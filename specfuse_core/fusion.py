@@ -42,8 +42,12 @@ _brief.maxstring = 36
 class FusionEngine(Constructors):
     """A chat model that fuses several base models.
 
-    Use :meth:`bundled`, :meth:`from_pretrained` or :meth:`from_models` to create one. The weights
-    belong to the backends, which any number of engines and requests can share.
+    An answer is generated in rounds: every model drafts a segment, every model scores every draft,
+    and the draft with the most votes becomes part of the answer (SpecFuse and SpecEM, arXiv
+    2412.07380). :class:`FusionConfig` has the options of the algorithm.
+
+    Use :meth:`bundled`, :meth:`from_pretrained` or :meth:`from_models` to create an engine. The
+    weights belong to the backends, which any number of engines and requests can share.
 
     Example:
         >>> engine = FusionEngine.bundled()
@@ -59,6 +63,9 @@ class FusionEngine(Constructors):
         weights: prior voting weights by model name; 1.0 by default.
         executor: runs the models of a round in parallel; by default they run one after the other.
         loader: loads the backends before the first request; by default one after the other.
+
+    Attributes:
+        config: the options of the fusion algorithm.
 
     Raises:
         EmptyEnsembleError: if there is no model, no drafter or no verifier.
@@ -110,7 +117,7 @@ class FusionEngine(Constructors):
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """The prior voting weights by name; 1.0 where a name is missing."""
+        """The prior voting weights by model name. A model that is not listed has 1.0."""
         return self._roster.weights
 
     @property
@@ -151,7 +158,7 @@ class FusionEngine(Constructors):
         """Count the prompt tokens of a conversation, in the first base model's tokenizer.
 
         Args:
-            messages: the conversation; it may exceed the context window.
+            messages: the conversation. It may be longer than the context window.
             tools: tools that the prompt describes.
 
         Raises:
@@ -178,7 +185,10 @@ class FusionEngine(Constructors):
         return self._copy(config=(config or self.config).replace(**changes))
 
     def subset(self, names: Sequence[str]) -> FusionEngine:
-        """Return an engine over some of the base models, in the order of ``names``.
+        """Return an engine over some of the base models. It shares their weights with this one.
+
+        Args:
+            names: names of the base models, in the order that they have in the new engine.
 
         Raises:
             UnknownModelError: if no base model has one of the names.
@@ -195,8 +205,8 @@ class FusionEngine(Constructors):
     ) -> Generator[Segment, None, None]:
         """Generate an answer and yield each segment as soon as it has won its round.
 
-        The call itself checks the request and loads the base models. They run when the generator
-        is advanced. Close the generator to stop them.
+        The call itself checks the request and loads the base models. The models run while the
+        generator is read. Close the generator to stop them.
 
         Args:
             conversation: a question, a list of messages, or a ``Request``.
@@ -237,7 +247,9 @@ class FusionEngine(Constructors):
         cancel: threading.Event | None = None,
         **options: Any,
     ) -> Generation:
-        """Generate a complete answer. Takes the arguments and raises the errors of :meth:`stream`.
+        """Generate a complete answer.
+
+        The arguments are those of :meth:`stream`, and so are the errors before it starts.
 
         Raises:
             GenerationError: if generation fails after it has started.

@@ -1,7 +1,7 @@
-"""A message of a conversation: its own form, and what is taken from OpenAI's form.
+"""A message of a conversation, and its conversion from OpenAI's format.
 
-OpenAI's form nests calls in ``function`` with the arguments as a JSON string, and allows a list of
-parts as content. This module knows nothing of requests or of base models.
+OpenAI's format nests calls in ``function`` with the arguments as a JSON string, and allows a list
+of parts as content. This module knows nothing of requests or of base models.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Message:
         tool_calls: tool calls of an assistant message.
         tool_call_id: id of the call that a tool message answers.
         name: name of the author or of the tool, for chat templates that show it.
-        reasoning: thoughts of an assistant message, for chat templates that show them. Most show
-            them only after the last question. Other templates leave them out.
+        reasoning: thoughts of an assistant message. Chat templates that know thoughts include them,
+            most of them only after the last question. Other templates leave them out.
 
     Raises:
         InvalidMessageError: if the role is unknown, the content is not text, or a call has no
@@ -90,9 +90,9 @@ class Message:
     def of(cls, message: Message | Mapping[str, Any]) -> Message:
         """Return ``message`` itself, or make one from ``{"role": ..., "content": ...}``.
 
-        The mapping may be in OpenAI's form: calls as ``{"function": {"name": ..., "arguments":
+        The mapping may be in OpenAI's format: calls as ``{"function": {"name": ..., "arguments":
         "{...}"}}``, content as a list of text parts, the roles ``developer`` and ``function``, and
-        thoughts as ``reasoning_content``. A message object of OpenAI's client is taken too.
+        thoughts as ``reasoning_content``. Message objects of OpenAI's client work too.
 
         Raises:
             InvalidMessageError: if the value is not a message, or a part of it is not text.

@@ -36,12 +36,11 @@ class Request:
     Args:
         messages: the conversation. If it ends with an assistant message, the answer continues
             that message.
-        max_new_tokens: maximum length of the answer, in tokens of the first base model: those by
-            which the answer lengthens what the model reads. White space that its template or its
-            tokenizer puts before the answer does not count. An answer whose finish reason is
-            ``"length"`` has exactly this many tokens. It has fewer if the next character takes
-            more tokens than are left, if a constraint had to be closed, or if the tokenizer drops
-            what the models write.
+        max_new_tokens: maximum length of the answer, in tokens of the first base model. It counts
+            the tokens that the answer adds to the prompt, without white space that the template or
+            the tokenizer puts before the answer. An answer with the finish reason ``"length"`` has
+            exactly this many tokens, or fewer if the next character needs more tokens than are
+            left, if a constraint had to be closed, or if the tokenizer drops the text.
         stop: strings that end the answer. The answer does not include them.
         sampling: sampling parameters of the drafts.
         constraint: the form that the answer must have.

@@ -98,8 +98,8 @@ class Round:
         weights: voting weight of each verifier in this round. ``[V]``
         votes: vote of each candidate; None if no verifier could score it. ``[D]``
         winner: index of the winning candidate.
-        exited: names of the models that left after this round.
-        recalled: names of the models that had left and came back for this round.
+        exited: names of the models that left the answer after this round.
+        recalled: names of the models that had left the answer and came back for this round.
         draft_seconds: duration of drafting, in seconds of wall time.
         verify_seconds: duration of verification, in seconds of wall time.
     """
@@ -162,7 +162,8 @@ class Segment:
             the answer, or if a constraint allows only one continuation.
         finish_reason: why the answer ended; set on the last segment only.
         usage: usage of the whole answer; set on the last segment only.
-        channel: ``"text"``, ``"reasoning"`` or ``"tool_call"`` (JSON text of the arguments).
+        channel: ``"text"``, ``"reasoning"`` (what a model writes between its thinking marks) or
+            ``"tool_call"`` (JSON text of the arguments).
         call: update of a tool call; set in the channel ``"tool_call"`` only.
     """
 
@@ -237,7 +238,9 @@ class Generation:
 
     Args:
         text: text of the answer, without reasoning and tool calls.
-        finish_reason: why the answer ended.
+        finish_reason: why the answer ended: ``"stop"`` (a model ended its turn),
+            ``"stop_sequence"`` (a stop string appeared), ``"length"`` (``max_new_tokens`` was
+            reached), ``"context"`` (a context window is full) or ``"cancelled"``.
         usage: token counts and the usage of each base model.
         segments: all segments of the answer, in order.
     """

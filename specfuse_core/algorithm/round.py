@@ -41,6 +41,8 @@ class _Ballot:
 class Ensemble:
     """The base models of one answer, with their voting weights and exits.
 
+    It plays the rounds of SpecFuse and SpecEM (arXiv 2412.07380).
+
     Args:
         members: the base models, in ensemble order.
         config: options of the fusion algorithm.

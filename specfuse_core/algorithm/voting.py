@@ -92,6 +92,9 @@ def feedback(
         drafters: names of the drafters. ``[D]``
         learning_rate: eta_0.
         round_index: t; the first round is 1.
+
+    Returns:
+        The new voting weight of each active model, by name. They sum to 1.
     """
     eta = learning_rate * math.sqrt(1 / len(weights)) / round_index
     exponents = dict.fromkeys(weights, 0.0)

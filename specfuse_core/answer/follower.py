@@ -37,7 +37,7 @@ def _compiled(grammar: str) -> Any:
     """
     matcher = matcher_of(_bytes_vocabulary(), grammar)
     if not _may_reach_an_end(matcher):
-        raise InvalidConstraintError("the constraint allows no text at all; relax it.")
+        raise InvalidConstraintError("the constraint allows no text; make it less strict.")
     return matcher
 
 

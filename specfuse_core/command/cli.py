@@ -103,15 +103,15 @@ def run(
     choice: ask.Choices = None,
     regex: ask.Pattern = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Write the whole trace as JSON lines, as it happens.")
+        bool, typer.Option("--json", help="Write the trace as JSON lines during the answer.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only the answer.")] = False,
     trace: ask.ShowTrace = False,
     debug: ask.Debug = False,
 ) -> None:
     """Answer one question.
 
-    Piped text comes before the question. Without a question, it is the question.
+    Text piped to the command is put before the question. Without QUESTION, it is the question.
     """
     with _reported(debug):
         if quiet and (json or trace):

@@ -69,27 +69,39 @@ Parallel = Annotated[
 ]
 Method = Annotated[
     Literal["specem", "specfuse"] | None,
-    typer.Option(help=f"The preset (default {_KNOBS['method'].default})."),
+    typer.Option(help=f"Preset of the fusion algorithm (default {_KNOBS['method'].default})."),
 ]
 System = Annotated[str, typer.Option(metavar="TEXT", help="A system message.")]
 MaxTokens = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help=f"Limit of an answer, in tokens of the first model (default {_LIMIT}).",
+        help="Maximum number of tokens of the answer, counted with the tokenizer of the first "
+        f"model (default {_LIMIT}).",
     ),
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(metavar="T", help=f"0 is greedy (default {_DRAWN['temperature'].default:g})."),
+    typer.Option(
+        metavar="T",
+        help="Sampling temperature; 0 is greedy decoding "
+        f"(default {_DRAWN['temperature'].default:g}).",
+    ),
 ]
 TopP = Annotated[
     float | None,
     typer.Option(
-        metavar="P", help=f"Nucleus of the sampling (default {_DRAWN['top_p'].default:g})."
+        metavar="P",
+        help="Sample from the most probable tokens whose probabilities add up to P "
+        f"(default {_DRAWN['top_p'].default:g}).",
     ),
 ]
-Seed = Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same answer.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Seed of the sampling (default: random). The same seed repeats an answer."
+    ),
+]
 SegmentTokens = Annotated[
     int | None,
     typer.Option(
@@ -99,13 +111,18 @@ SegmentTokens = Annotated[
 ]
 Score = Annotated[
     ScoreMode | None,
-    typer.Option(help="How a verification becomes a score (default: by the method)."),
+    typer.Option(
+        help="How drafts are scored: by mean probability, logit or log-probability (default: as "
+        "--method sets it)."
+    ),
 ]
 Stop = Annotated[
     list[str] | None,
     typer.Option(metavar="TEXT", help="A text that ends the answer. May be repeated."),
 ]
-NoExit = Annotated[bool, typer.Option("--no-exit", help="Keep all models to the end of an answer.")]
+NoExit = Annotated[
+    bool, typer.Option("--no-exit", help="Do not let models leave before the answer ends.")
+]
 Files = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", help="A text file to put before the question. May be repeated."),
@@ -122,7 +139,9 @@ Pattern = Annotated[
     str | None,
     typer.Option("--regex", metavar="PATTERN", help="A regular expression for the whole answer."),
 ]
-ShowTrace = Annotated[bool, typer.Option("--trace", help="Show every round after an answer.")]
+ShowTrace = Annotated[
+    bool, typer.Option("--trace", help="Show every round, and its costs, after the answer.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
 
 

@@ -20,31 +20,40 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class FusionConfig(Options):
-    """The options of the fusion algorithm.
+    """The options of the fusion algorithm (arXiv 2412.07380).
 
     ``method`` is a preset. It sets the defaults of ``score_mode``, ``online_feedback`` and
-    ``model_exit``, and each of them can still be set.
+    ``model_exit``, and each of them can still be set. Versions 1 and 2 of the paper describe
+    SpecFuse, version 3 describes SpecEM.
 
     Args:
-        method: ``"specem"`` (arXiv 2412.07380 v3: log-probability scores, online feedback, no model
-            exit) or ``"specfuse"`` (v1 and v2: probability scores, equal weights, model exit).
-        segment_tokens: maximum number of tokens that each base model drafts per round.
-        call_segment_tokens: maximum number of tokens of a tool call in one segment. The models
-            then vote on whole calls. None cuts calls like other text.
-        score_mode: how a verification becomes a score: ``"prob"``, ``"logit"`` or ``"logprob"``.
+        method: ``"specem"`` (v3: log-probability scores, online feedback, no model exit) or
+            ``"specfuse"`` (v1 and v2: probability scores, equal weights, model exit).
+        segment_tokens: maximum number of tokens that each base model drafts per round, in its own
+            tokens.
+        call_segment_tokens: maximum number of tokens of a tool call in one segment, so that the
+            models vote on whole calls. None cuts calls like other text.
+        score_mode: how a verification becomes a score. ``"prob"`` is the mean probability of the
+            tokens (v1 and v2). ``"logit"`` is their mean raw logit (v3) and ``"logprob"`` their
+            mean log-probability, each followed by a softmax over the candidates.
         self_vote: whether a model's score of its own candidate counts.
-        online_feedback: whether the voting weights change with the wins within an answer (v3,
-            section 3.3).
-        learning_rate: eta_0 of the online feedback.
-        model_exit: whether a model that falls behind leaves for the rest of the answer (v2).
+        online_feedback: whether the voting weights change within an answer: models whose
+            candidates get better scores from the other models gain weight (v3).
+        learning_rate: eta_0 of the online feedback. With a larger value the weights change faster.
+        model_exit: whether a model whose candidates keep losing leaves for the rest of the answer
+            (v2).
         exit_temperature: tau_0 of the model exit. With a smaller value models leave sooner.
-        exit_threshold: delta of the model exit. A model leaves when its probability falls below
-            delta / n.
+        exit_threshold: delta of the model exit, from 0 to 1. A model leaves if its probability is
+            less than delta / n, where n is the number of active models.
         exit_warmup: number of rounds before the first model may leave.
-        exit_recall: the models that left come back for a round if the other models give even their
-            best candidate a token less probable than this. None never brings them back, as in the
-            papers.
+        exit_recall: a probability. The models that left come back for a round in which the other
+            models find no candidate whose every token is at least this probable. None never brings
+            them back, as in the papers.
         min_models: number of drafters that always stay.
+
+    Raises:
+        UnknownOptionError: if an option does not exist.
+        InvalidOptionError: if the value of an option has the wrong type or is out of range.
     """
 
     method: Literal["specem", "specfuse"] = "specem"

@@ -37,9 +37,9 @@ class EngineFields(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     models: list[str | PathLike[str] | ModelConfig | dict[str, Any]] | None = None
-    """Base models: hub ids, directories or ``ModelConfig``; None for the bundled ensemble."""
+    """Base models: hub ids, directories or ``ModelConfig``; None for the models in the package."""
     engine: FusionEngine | None = Field(default=None, exclude=True, repr=False)
-    """An engine that exists already, instead of ``models``."""
+    """A ``FusionEngine`` to use instead of ``models``."""
     drafters: list[str] | None = None
     """Names of the models that draft; all by default."""
     verifiers: list[str] | None = None
@@ -48,13 +48,13 @@ class EngineFields(BaseModel):
     """Whether each base model runs in a thread of its own."""
 
     method: Literal["specem", "specfuse"] | None = None
-    """Preset of the algorithm, as in ``FusionConfig``. None follows the engine."""
+    """Preset of the fusion algorithm, as in ``FusionConfig``. None uses the engine's method."""
     segment_tokens: int | None = None
-    """Tokens that each base model drafts per round."""
+    """Maximum number of tokens that each base model drafts per round."""
     call_segment_tokens: int | None = Field(default=256, validate_default=False)
-    """Tokens that a tool call may have in one segment; None cuts calls like other text."""
+    """Maximum number of tokens of a tool call in one segment; None cuts calls like other text."""
     score_mode: ScoreMode | None = None
-    """How scores are computed: ``"logprob"``, ``"logit"`` or ``"prob"``."""
+    """How drafts are scored: ``"logprob"``, ``"logit"`` or ``"prob"``."""
     self_vote: bool | None = None
     """Whether a model's score of its own draft counts."""
     online_feedback: bool | None = None
@@ -64,36 +64,36 @@ class EngineFields(BaseModel):
     model_exit: bool | None = None
     """Whether base models may leave an answer."""
     exit_temperature: float | None = None
-    """Temperature of the exits. Smaller values let models leave sooner."""
+    """Temperature of the model exit. With a smaller value models leave sooner."""
     exit_threshold: float | None = None
-    """Threshold of the exits. Larger values let models leave sooner."""
+    """Threshold of the model exit. With a larger value models leave sooner."""
     exit_warmup: int | None = None
-    """Rounds before the first model may leave."""
+    """Number of rounds before the first model may leave."""
     exit_recall: float | None = None
-    """Models that left come back for a round in which the others are less sure than this."""
+    """Probability. Models that left come back for a round in which the others are less sure."""
     min_models: int | None = None
     """Number of drafters that always stay."""
 
     temperature: float | None = None
-    """Sampling temperature of the drafts; 0 is greedy."""
+    """Sampling temperature of the drafts; 0 is greedy decoding."""
     top_p: float | None = None
-    """Nucleus of the sampling."""
+    """Sample from the most probable tokens whose probabilities add up to this."""
     top_k: int | None = None
-    """Number of tokens that the sampling chooses from."""
+    """Sample from this many of the most probable tokens."""
     min_p: float | None = None
-    """Least probability of a sampled token, relative to the most probable one."""
+    """Leave out tokens less probable than this fraction of the most probable token."""
     repetition_penalty: float | None = None
-    """Penalty for tokens that occurred before; 1.0 is none."""
+    """Above 1.0, tokens that occur in the text become less probable; 1.0 has no effect."""
     seed: int | None = None
     """Seed of the sampling. None draws a new one for each answer."""
 
     max_tokens: int | None = None
     """Maximum number of tokens of an answer, in tokens of the first base model."""
     stop: list[str] | str | None = None
-    """Strings that end an answer. They are not part of it."""
+    """Strings that end an answer. The answer does not include them."""
     timeout: float | None = None
-    """Maximum number of seconds of an answer, from its first round on. After that the models stop
-    within a round, and the error that is raised is also a ``TimeoutError``."""
+    """Maximum time of an answer in seconds, counted from its first round. The models then stop
+    within a round, and an error is raised that is also a ``TimeoutError``."""
 
     @model_validator(mode="wrap")
     @classmethod

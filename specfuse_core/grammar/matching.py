@@ -54,7 +54,8 @@ def matcher_of(vocabulary: LLTokenizer, grammar: str) -> Any:
     matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar), log_level=0)
     if matcher.is_error():
         raise InvalidConstraintError(
-            f"the constraint is invalid or not supported: {_error_of(matcher)}."
+            f"the constraint is invalid or not supported ({_error_of(matcher)}); correct it or "
+            "leave out what is not supported."
         )
     return matcher
 

@@ -85,7 +85,10 @@ class Fitting:
             if not lost:
                 break
         if best is None:
-            raise refusal or TemplateError("the chat template renders no conversation.")
+            raise refusal or TemplateError(
+                "the chat template renders no conversation; give another with "
+                "ModelConfig(chat_template=...)."
+            )
         asked = [index for index, turn in enumerate(turns) if turn.role == "user"]
         if asked and asked[-1] in best.lost:
             raise TemplateError(

@@ -94,8 +94,8 @@ def header_of(rendering: Rendering, codec: TextCodec, form: Form | None) -> Head
     header = Header(between if between.isspace() else "", answer, thoughts, closing)
     if unknown := _unknown(header.opened(before, answering=False), head, codec):
         raise TemplateError(
-            f"the chat template of {rendering.name} ends its prompts with {unknown!r}, which no "
-            "finished answer has, and nothing says which control token closes it; describe it with "
+            f"the chat template of {rendering.name} ends its prompts with {unknown!r}, but it does "
+            "not show which control token closes it; describe the form of the answers with "
             "ModelConfig(response_template=...)."
         )
     return header

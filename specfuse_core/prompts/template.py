@@ -86,9 +86,9 @@ class ChatTemplate:
         found = {*ends, tokenizer.eos_token_id, self.header.closing, *self.manner.ends} - {None}
         if not found:
             raise NoEndTokenError(
-                f"nothing says when {self._rendering.name} ends its turn: neither its generation "
-                "config, nor its tokenizer, nor its chat template names an end token; set "
-                "tokenizer.eos_token or generation_config.eos_token_id."
+                f"no end-of-turn token of {self._rendering.name} is known, because its generation "
+                "config, tokenizer and chat template name none; set tokenizer.eos_token or "
+                "generation_config.eos_token_id."
             )
         self.ends = frozenset(int(id_) for id_ in found if id_ is not None)
         # End-of-turn tokens are control tokens too, whether or not they are marked special.

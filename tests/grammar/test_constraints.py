@@ -156,8 +156,8 @@ def test_without_a_constraint_or_tools_to_call_there_is_no_grammar() -> None:
         (
             {"tools": [{"name": "f", "parameters": {"properties": {"a": {"type": "int"}}}}]},
             InvalidToolError,
-            "parameters of the tool 'f': the constraint is invalid or not supported: "
-            "Invalid type: int.",
+            "parameters of the tool 'f': the constraint is invalid or not supported "
+            "(Invalid type: int); correct it or leave out what is not supported.",
         ),
     ],
 )

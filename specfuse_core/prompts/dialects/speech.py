@@ -210,7 +210,8 @@ def manner_of(
             form = own_form(given, writer.parser)
         except (ValueError, TypeError) as error:
             raise InvalidOptionError(
-                f"the response template of {rendering.name} is not valid: {error}"
+                f"the response template of {rendering.name} is not valid ({error}); correct it or "
+                "give another with ModelConfig(response_template=...)."
             ) from error
     else:
         texts = [] if written is None else list(_variants(written, codec))
