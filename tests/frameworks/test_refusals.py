@@ -222,7 +222,8 @@ HINTS = [
     ),
     (
         "tokenizer_name",
-        "every base model uses the tokenizer that is stored with it. Leave it out.",
+        "every base model uses the tokenizer that is stored with it. To use another one, use "
+        "ModelConfig(tokenizer=...) in models=[...].",
     ),
     ("tempature", "did you mean 'temperature'?"),
     ("odd", "see its documentation."),
