@@ -65,7 +65,9 @@ _NO_SUCH_MODEL = (
 )
 
 
-def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
+def fetch(
+    config: ModelConfig, what: str, loader: Any, *, file: str = "config.json", **options: Any
+) -> Any:
     """Call ``loader.from_pretrained`` with local files, or with the hub if some are missing.
 
     Callers must not run it in parallel, because it changes settings of the process temporarily.
@@ -74,6 +76,7 @@ def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
         config: the model.
         what: the loaded object in error messages, such as ``"the weights"``.
         loader: a class of transformers with ``from_pretrained``.
+        file: a file by which the hub is asked whether it has the model.
         options: keyword arguments of ``from_pretrained``.
 
     Raises:
@@ -94,7 +97,7 @@ def fetch(config: ModelConfig, what: str, loader: Any, **options: Any) -> Any:
             if directory.is_dir() or not (absent or loader is AutoTokenizer):
                 raise failed(config, what, error) from error
             try:
-                ask_hub(config, what, config.gguf_file or "config.json")
+                ask_hub(config, what, config.gguf_file or file)
             except ModelNotFoundError:
                 if absent:
                     raise

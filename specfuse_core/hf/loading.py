@@ -221,6 +221,8 @@ def _tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     if config.tokenizer is not None:
         # The revision and the GGUF file are those of the weights.
         config = config.replace(path=config.tokenizer, revision=None, gguf_file=None)
+        # A repository of a tokenizer alone need not have a config.json.
+        options["file"] = "tokenizer_config.json"
     elif adapter is not None and has_tokenizer(fetch_adapter(adapter)):
         config = adapter
     elif config.gguf_file is not None:

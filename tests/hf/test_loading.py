@@ -391,6 +391,13 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_told_in_one_error(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_tokenizer_of_its_own_is_asked_for_by_a_file_of_tokenizers(hub: Hub, save: Save) -> None:
+    config = ModelConfig(path=str(save("saved")), tokenizer="org/words")
+    with pytest.raises(ModelNotFoundError, match="'org/words': the tokenizer could not be found"):
+        engine(config, warm_up=True)
+    assert [url.rsplit("/", 1)[1] for url, _ in hub.asked] == ["tokenizer_config.json"]
+
+
 def test_a_hub_that_never_answers_is_asked_once_and_not_waited_for(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
