@@ -1,4 +1,4 @@
-# Every target first makes the environment it needs (.venv); once made, that takes no time.
+# Every target first creates the environment it needs (.venv), if it does not exist yet.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -45,8 +45,8 @@ fmt: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Train the bundled models anew, each on a core of its own. What training frees it soon takes again:
-# to keep it is much faster than to give it back.
+# Train the bundled models again, each on its own core. Training soon allocates again what it frees,
+# so it is much faster to keep freed memory than to return it to the system.
 bundled: export MALLOC_MMAP_THRESHOLD_ = 4294967296
 bundled: export MALLOC_TRIM_THRESHOLD_ = 17179869184
 bundled: $(READY)
@@ -63,7 +63,7 @@ docs: $(READY)
 bench: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.speed --quick
 
-# The quality table, from 60 questions a task.
+# The quality table, with 60 questions per task.
 quality: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.quality --quick
 
