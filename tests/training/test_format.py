@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
 
 from training.card import write_card
 from training.composite import make_composite
@@ -194,9 +200,29 @@ def test_every_cycle_has_samples_of_its_own() -> None:
     assert not torch.equal(once, other) and not torch.equal(once, calls)
 
 
+def smallest(vocabulary: int) -> PretrainedConfig:
+    return Qwen3Config(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=CONTEXT_WINDOW,
+        tie_word_embeddings=True,
+    )
+
+
 def test_training_ends_with_the_mean_of_the_ends_of_its_cycles() -> None:
     recipe = replace(
-        WEAK["dabbler"], drills=2, steps=3, batch_size=1, tokenizer_texts=300, vocabulary=500
+        WEAK["dabbler"],
+        config=smallest,
+        drills=2,
+        steps=3,
+        batch_size=1,
+        tokenizer_texts=300,
+        vocabulary=500,
     )
     cycles = (Cycle("one", 25), Cycle("two", 25))
     said: list[str] = []
