@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
@@ -37,11 +39,15 @@ def checked(program: Path, environment: Environment, cache: Path) -> str:
 
 @pytest.fixture(scope="module")
 def mypy(
-    environment: Callable[..., Environment], tmp_path_factory: pytest.TempPathFactory
+    built: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Path], str]:
-    installed = environment("llama-index-llms-specfuse", "specfuse[langchain]")
-    cache = tmp_path_factory.mktemp("mypy") / "cache"
-    return lambda program: checked(program, installed, cache)
+    folder = tmp_path_factory.mktemp("mypy")
+    venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
+    installed = Environment(folder)
+    # Others' packages are where ``make test`` found them, or its cache would be of no use.
+    places = [str(shared / "unpacked"), sysconfig.get_path("purelib")]
+    (installed.packages / "places.pth").write_text("\n".join(places), encoding="utf-8")
+    return lambda program: checked(program, installed, folder / "cache")
 
 
 def test_an_application_over_all_three_packages_has_types(mypy: Callable[[Path], str]) -> None:
