@@ -103,7 +103,8 @@ def test_both_distributions_say_who_made_them_and_have_one_version(
 
 def test_the_extras_are_those_that_something_needs(metadata: dict[str, Distribution]) -> None:
     extras = set(metadata["specfuse"].metadata.get_all("Provides-Extra", []))
-    assert extras == {"all", "dev", "docs", "examples", "langchain", "llamaindex", "peft"}
+    frameworks = {"langchain", "llamaindex"}
+    assert extras == {"all", "dev", "docs", "examples", "gguf", "peft", *frameworks}
 
 
 def test_the_command_is_installed(environment: Callable[..., Environment]) -> None:
