@@ -187,9 +187,9 @@ def _message(generation: Generation) -> AIMessage | None:
 def _unfinished(message: AIMessage | None, text: str) -> OutputParserException:
     finish = message.response_metadata.get("finish_reason") if message else None
     cut = message.invalid_tool_calls[0]["args"] if message and message.invalid_tool_calls else text
-    hint = " Use a larger max_tokens." if finish == "length" else ""
+    hint = "use a larger max_tokens" if finish == "length" else "ask again, or simplify the schema"
     return OutputParserException(
-        f"the answer ended before the object was complete (finish_reason {finish!r}).{hint} "
-        f"The answer: {cut}",
+        f"the answer ended before the object was complete (finish_reason {finish!r}, answer "
+        f"{cut!r}); {hint}.",
         llm_output=text,
     )

@@ -77,10 +77,17 @@ class Form(Generic[Model]):
             return self._class.model_validate_json(text)
         except ValidationError as error:
             finish = finish_reason(response)
-            hint = " Use a larger max_tokens." if finish == "length" else ""
+            problems = "; ".join(
+                ": ".join([*map(str, found["loc"]), found["msg"]]) for found in error.errors()
+            )
+            hint = (
+                "use a larger max_tokens"
+                if finish == "length"
+                else "ask again, or change the class so that it accepts such values"
+            )
             raise StructuredAnswerError(
-                f"the answer is not a valid {self._class.__name__} (finish_reason {finish!r})."
-                f"{hint} The answer: {text!r}. The error: {error}"
+                f"the answer {text!r} is not a valid {self._class.__name__} ({problems}; "
+                f"finish_reason {finish!r}); {hint}."
             ) from error
 
     def partial(self, response: ChatResponse) -> Model | FlexibleModel | None:

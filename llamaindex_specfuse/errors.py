@@ -55,6 +55,6 @@ def surfacing() -> Iterator[None]:
             yield
     except (ValueError, TypeError, RuntimeError) as error:
         raise ModelFailedError(
-            f"a base model failed with {type(error).__name__}: {error}. The original error is the "
-            "__cause__ of this one."
+            f"a base model failed with {type(error).__name__}: {error}. See the __cause__ of this "
+            "error for its traceback."
         ) from error

@@ -46,12 +46,12 @@ class WeightsReport:
 
 @dataclass(frozen=True, slots=True)
 class ConversationReport:
-    """What a chat template does to one kind of conversation.
+    """How a chat template renders one kind of conversation.
 
     Args:
         kind: the kind, for example ``"a later system message"``.
         repairs: how the messages are rewritten, because the template refuses or drops some of them.
-        lost: roles of the messages that the template drops nevertheless.
+        lost: roles of the messages that the template drops even then.
         refused: the template's error, if it refuses every form of the conversation.
     """
 
@@ -116,10 +116,10 @@ class TokenizerReport:
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """What specfuse knows of one base model.
+    """The properties of one base model, and its problems.
 
-    Everything from ``method`` on is known only if the model could be loaded. A backend that is not
-    a local model may leave out what it does not know.
+    The fields from ``method`` on are set only if the model could be loaded. A backend that is not a
+    local model may leave out properties that it does not know.
 
     Args:
         name: the model's name in the ensemble.
@@ -132,7 +132,7 @@ class ModelReport:
             with the name of its role.
         weights: the weights and their memory.
         error: why the model cannot be loaded; empty if it can.
-        method: name of the method that keeps what the model has read.
+        method: name of the method that stores the model's state; see :class:`ModelUsage`.
         failures: reason why each faster method failed, by the name of the method.
         slow: whether a model of this kind should be able to use a faster method.
         ends: the tokens that end an answer.

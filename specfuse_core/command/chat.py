@@ -101,7 +101,7 @@ class Chat:
         seconds = time.perf_counter() - started
         text = "".join(segment.text for segment in shown if segment.channel == "text")
         if cancel.is_set() and not text:
-            self._screen.note("Stopped before the first word; the question is forgotten.")
+            self._screen.note("Stopped before the first word; the question is not kept.")
             return
         self.history += [turn, Message("assistant", text)]
         if not shown or shown[-1].finish_reason is None:
@@ -153,7 +153,7 @@ class Chat:
 
     def _show_trace(self, argument: str = "") -> None:
         if self._last is None:
-            self._screen.note("There is no whole answer to show yet.")
+            self._screen.note("There is no complete answer to show yet.")
             return
         generation, seconds = self._last
         self._screen.rounds(generation.rounds)
@@ -161,7 +161,7 @@ class Chat:
 
     def _save(self, argument: str = "") -> None:
         if not argument:
-            self._screen.note("Say where: /save FILE")
+            self._screen.note("Give the name of a file: /save FILE")
             return
         path = Path(argument).expanduser()
         turns = [{"role": turn.role, "content": turn.content} for turn in self.messages]

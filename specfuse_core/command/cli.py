@@ -191,7 +191,7 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Write the reports as JSON.")] = False,
     debug: ask.Debug = False,
 ) -> None:
-    """Load models and show what specfuse knows of them.
+    """Load models, and show their properties and problems.
 
     The exit code is 1 if something is wrong with one of them.
     """

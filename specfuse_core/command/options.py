@@ -200,7 +200,9 @@ def constraint(
         try:
             made = JsonSchema(json.loads(read_text("--schema", schema)))
         except json.JSONDecodeError as error:
-            raise InvalidOptionError(f"--schema {schema} is not JSON: {error}.") from None
+            raise InvalidOptionError(
+                f"--schema {schema} is not JSON ({error}); give a file with a JSON schema."
+            ) from None
     elif choices:
         if not all(choices):
             raise InvalidOptionError("--choice must not be empty.")

@@ -151,9 +151,9 @@ class CrossingContext(Context):
         if rope.many and not rope.told:
             rope.told = True
             warnings.warn(
-                f"{self._runner.name} reads more than {self._boundary} tokens. Its position "
-                "encodings then change with each token, so that each token reads the whole text "
-                "again, which is slow. Shorten the conversation or the answer.",
+                f"{self._runner.name} is slow beyond {self._boundary} tokens, because its position "
+                "encodings change with the length, so that it reads the whole text again for each "
+                "token; shorten the conversation or the answer.",
                 SlowMethodWarning,
                 stacklevel=2,
             )

@@ -55,8 +55,8 @@ class LoadedModel:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in choice.failures.items())
             warnings.warn(
                 f"{runner.name} runs with the method {choice.method!r}, which is slower than a "
-                f"model of its kind needs. The faster methods failed ({reasons}). Try another "
-                "attn_implementation or dtype, or report the model with the version of "
+                f"model of its kind needs, because the faster methods failed ({reasons}). Try "
+                "another attn_implementation or dtype, or report the model with the version of "
                 f"transformers ({transformers.__version__}).",
                 SlowMethodWarning,
                 stacklevel=3,

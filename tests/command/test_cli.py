@@ -615,7 +615,7 @@ def test_slash_commands(command: Command, tmp_path: Path) -> None:
     result = command("chat", piped="\n".join(lines))
     assert (result.code, result.err) == (0, "")
     assert "/save FILE     write" in result.out
-    assert "no whole answer" in result.out
+    assert "There is no complete answer to show yet." in result.out
     assert "\u25b6 reader" in result.out
     assert "reckoner  drafts and verifies, 4,096 tokens of context" in result.out
     assert "There is no command /frob\u241b" in result.out or "/frob\x1b" in result.out

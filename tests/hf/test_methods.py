@@ -50,8 +50,8 @@ def test_a_slow_method_is_warned_of_once_per_model_with_each_reason() -> None:
     reasons = "; ".join(f"{name}: RuntimeError: no such cache" for name in SLOWER)
     assert [str(one.message) for one in caught] == [
         "LlamaForCausalLM runs with the method 'reread', which is slower than a model of its kind "
-        f"needs. The faster methods failed ({reasons}). Try another attn_implementation or dtype, "
-        f"or report the model with the version of transformers ({transformers.__version__})."
+        f"needs, because the faster methods failed ({reasons}). Try another attn_implementation or "
+        f"dtype, or report the model with the version of transformers ({transformers.__version__})."
     ]
     # Not again, neither by this engine nor by another over the same object.
     answered(engine)

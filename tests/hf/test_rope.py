@@ -61,9 +61,9 @@ def test_an_answer_with_dynamic_scaling_equals_the_naive_engines(question: str) 
     assert long_prompt(fused) + answer.usage.completion_tokens > 64
     (warning,) = caught
     assert str(warning.message) == (
-        "LlamaForCausalLM reads more than 64 tokens. Its position encodings then change with each "
-        "token, so that each token reads the whole text again, which is slow. Shorten the "
-        "conversation or the answer."
+        "LlamaForCausalLM is slow beyond 64 tokens, because its position encodings change with the "
+        "length, so that it reads the whole text again for each token; shorten the conversation or "
+        "the answer."
     )
 
 
