@@ -90,8 +90,12 @@ class ModelConfig(Options):
             return cls(path=fspath(model))
         if isinstance(model, Mapping):
             return cls(**model)
+        shown = repr(model)
+        if "\n" in shown or len(shown) > 80:
+            shown = f"an object of the type {type(model).__name__}"
         raise InvalidOptionError(
-            f"a model must be a hub id, a path or a ModelConfig, got {model!r}."
+            f"a model must be a hub id, a path or a ModelConfig, got {shown}. Give models that are "
+            "already loaded to FusionEngine.from_models."
         )
 
     @property

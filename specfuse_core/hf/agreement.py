@@ -41,6 +41,11 @@ def check_agreement(runner: Runner, template: ChatTemplate) -> None:
         ModelLoadError: if the tokenizer or an end-of-turn id belongs to another model.
     """
     size, codec = int(runner.config.vocab_size), template.codec
+    if set(codec.encode("A tree, 1.").ids) <= codec.control:
+        raise ModelLoadError(
+            "the tokenizer has no tokens for ordinary text, as if its files were missing; put "
+            "tokenizer.json into the model's directory, or set ModelConfig(tokenizer=...)."
+        )
     largest = codec.largest
     # A template may refuse the question, for example if it needs tools.
     with suppress(TemplateError):

@@ -40,16 +40,22 @@ def check_location(config: ModelConfig) -> None:
 
     Raises:
         ModelNotFoundError: if the directory of a local path does not exist, or a hub id is not in
-            the cache while offline mode is on. The same holds for the adapter.
+            the cache while offline mode is on. The same holds for the adapter and the tokenizer.
     """
     _check(config, "config.json and weights")
     if config.adapter_source is not None:
         _check(config.adapter_source, "adapter_config.json and the adapter's weights")
+    if config.tokenizer is not None:
+        _check(ModelConfig(path=config.tokenizer), "the files of a tokenizer")
 
 
 def _check(config: ModelConfig, content: str) -> None:
     if folder_of(config) is not None:
         return
+    if Path(config.path).expanduser().is_file():
+        raise ModelNotFoundError(
+            f"{config.path!r}: this is a file; give the directory that contains it, or a GGUF file."
+        )
     if _looks_local(config.path):
         raise ModelNotFoundError(
             f"{config.path!r}: there is no such directory; give a directory with {content}, or a "

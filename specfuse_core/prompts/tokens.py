@@ -55,7 +55,7 @@ class ResponseTokens:
         self._last = _Growing(codec, continuing=continuing)
         self.push(opening)
         self._opening = opening
-        self._opening_tokens = len(self.ids)
+        self._opening_tokens = len(self.ids) - self._headers(opening)
 
     @property
     def ids(self) -> list[int]:
@@ -76,7 +76,8 @@ class ResponseTokens:
     def count(self, answer: str) -> int:
         """Return the number of tokens by which ``answer`` lengthens the prompt and the opening.
 
-        Tokens of white space that the template or the tokenizer puts before an answer do not count.
+        Tokens that precede the text of an answer do not count: white space that the template or the
+        tokenizer puts there, and the marks of the model's own form.
         """
         whole = self._opening + answer
         if whole.startswith(self.text):
@@ -85,9 +86,10 @@ class ResponseTokens:
             ids = ResponseTokens(
                 self._codec, self._lead, continuing=self._continuing, spelling=self._spelling
             ).peek(whole)
+        tokens = len(ids) - self._headers(whole)
         if self._opening:
-            return max(len(ids) - self._opening_tokens, 0)
-        return len(ids) - _blanks(self._codec, self._lead, answer, ids, self._continuing)
+            return max(tokens - self._opening_tokens, 0)
+        return tokens - _blanks(self._codec, self._lead, answer, ids, self._continuing)
 
     def decode(self, drafted: list[int]) -> str:
         """Return the text of ids that were drafted after the response."""
@@ -130,6 +132,13 @@ class ResponseTokens:
         if pieces and not pieces[0].marked:
             pieces[0] = Piece(self._lead + pieces[0].text)
         return pieces
+
+    def _headers(self, text: str) -> int:
+        """The number of tokens of the marks before the texts in a response."""
+        if self._spelling is None or not self._spelling.header.text:
+            return 0
+        header = self._spelling.header
+        return self._pieces(text).count(header) * len(self._codec.encode_marked(header.text))
 
     def _encode(self, piece: Piece, continuing: bool) -> list[int]:
         if piece.marked:

@@ -11,6 +11,8 @@ import pytest
 import tiny
 import torch
 import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from specfuse_core import FusionEngine, ModelConfig
@@ -178,6 +180,23 @@ def test_a_tokenizer_that_lacks_the_models_end_token_is_refused(id_: int, shown:
     # One of them is enough.
     model.generation_config.eos_token_id = [5, id_]
     FusionEngine.from_models([(model, tokenizer)], progress=False, warm_up=True)
+
+
+@pytest.mark.parametrize("unknown", [None, "<unk>"])
+def test_a_tokenizer_without_tokens_for_text_is_refused(unknown: str | None) -> None:
+    """transformers makes such a tokenizer if the files of the tokenizer are missing."""
+    vocabulary = {"<|end|>": 0} if unknown is None else {"<|end|>": 0, unknown: 1}
+    own = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(BPE(vocabulary, [], unk_token=unknown)),
+        eos_token="<|end|>",
+        unk_token=unknown,
+    )
+    model = tiny.model("llama", SIZE)
+    model.generation_config.eos_token_id = 0
+    assert refusal((model, own)).endswith(
+        ": the tokenizer has no tokens for ordinary text, as if its files were missing; put "
+        "tokenizer.json into the model's directory, or set ModelConfig(tokenizer=...)."
+    )
 
 
 def test_a_line_break_may_end_a_turn() -> None:

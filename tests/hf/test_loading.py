@@ -542,6 +542,24 @@ def test_a_directory_that_is_not_there_is_refused_before_loading(path: str) -> N
     assert repr(path) in str(error.value)
 
 
+def test_a_directory_of_a_tokenizer_that_is_not_there_is_refused_before_loading(save: Save) -> None:
+    with pytest.raises(ModelNotFoundError) as error:
+        engine(ModelConfig(path=str(save()), tokenizer="./missing"))
+    assert str(error.value) == (
+        "'./missing': there is no such directory; give a directory with the files of a tokenizer, "
+        "or a hub id like 'org/name'."
+    )
+
+
+def test_a_file_in_place_of_a_directory_is_refused(save: Save) -> None:
+    path = str(save() / "config.json")
+    with pytest.raises(ModelNotFoundError) as error:
+        engine(path)
+    assert str(error.value) == (
+        f"{path!r}: this is a file; give the directory that contains it, or a GGUF file."
+    )
+
+
 def test_a_directory_without_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"has no config\.json; give the directory"):
         engine(str(tmp_path))
@@ -710,6 +728,15 @@ def test_a_model_listed_with_an_unknown_option_is_refused() -> None:
         InvalidOptionError, match="a model must be a hub id, a path or a ModelConfig, got 42"
     ):
         engine(42)
+
+
+def test_a_loaded_model_in_place_of_a_name_is_refused_in_one_line() -> None:
+    with pytest.raises(InvalidOptionError) as error:
+        engine(tiny.model("llama", 300))
+    assert str(error.value) == (
+        "a model must be a hub id, a path or a ModelConfig, got an object of the type "
+        "LlamaForCausalLM. Give models that are already loaded to FusionEngine.from_models."
+    )
 
 
 def test_two_models_of_one_name_are_refused(save: Save) -> None:

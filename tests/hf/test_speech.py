@@ -185,6 +185,16 @@ def test_channels_are_thoughts_and_answers(tools: tuple[Tool, ...], thinks: bool
     assert answer.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_the_marks_before_an_answer_are_no_tokens_of_it(limit: int) -> None:
+    speaker = speaks(backend(channels()), ANSWERS)
+    answer = FusionEngine([speaker]).generate("Hi", max_new_tokens=limit)
+    assert answer.text == "Hello, you!"[: len(answer.text)] != ""
+    assert answer.usage.completion_tokens == limit == speaker.count_tokens(answer.text)
+    opening = [Message("user", "Hi"), Message("assistant", answer.text)]
+    assert speaker.start(Request.of(opening)).count_tokens("") == 0
+
+
 def test_a_channel_may_hold_a_call() -> None:
     call = ' to=functions.get_weather<|channel|>commentary json<|message|>{"city": "Oslo"}'
     speaker = speaks(backend(channels()), THINKS + call)

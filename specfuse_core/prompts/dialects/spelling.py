@@ -44,6 +44,11 @@ class Spelling:
         self._form = form
         self._native = lru_cache(64)(lambda calls: _native(calls, write))
 
+    @property
+    def header(self) -> Piece:
+        """The marks before the text of an answer; without text if the form has none."""
+        return Piece(self._form.content, True)
+
     def pieces(self, text: str) -> list[Piece]:
         """The pieces of a response, none of them empty. The last one may still grow."""
         pieces: list[Piece] = []
@@ -72,7 +77,7 @@ class Spelling:
     def _said(self, text: str, said: bool) -> list[Piece]:
         if not text:
             return []
-        return [Piece(text)] if said else [Piece(self._form.content, True), Piece(text)]
+        return [Piece(text)] if said else [self.header, Piece(text)]
 
 
 def _native(text: str, write: WriteCalls) -> str | None:
