@@ -5,8 +5,9 @@ This module knows how PEFT opens an adapter. The files are in ``adapter_files``.
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError
 from specfuse_core.hf.adapter_files import check_adapter, described, fetch_adapter, shapes
+from specfuse_core.hf.hub import cached
 from specfuse_core.hf.trees import twin
 
 __all__ = ["with_adapter"]
@@ -75,8 +77,35 @@ def with_adapter(base: PreTrainedModel, config: ModelConfig, source: ModelConfig
         if lacking := _unfilled(model, found.missing_keys):
             reason = f"it lacks {len(lacking)} weights, the first is {lacking[0]}"
             raise _unfit(config, source, folder, reason)
+    # Models of different architectures may have weights of the same names and shapes.
+    made_for, given = _kinds(_base_config(source, folder)), _kinds(base.config.to_dict())
+    if made_for and made_for.isdisjoint(given):
+        reason = f"its base is of the type {min(made_for)!r}, not {base.config.model_type!r}"
+        raise _unfit(config, source, folder, reason)
     _share_again(private)
     return model.eval().requires_grad_(False)
+
+
+def _base_config(source: ModelConfig, folder: Path) -> Mapping[str, Any]:
+    """The configuration of the base that an adapter names; empty if it is not on disk."""
+    named = described(source, folder).get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
+        return {}
+    file: Path | None = Path(named).expanduser() / "config.json"
+    if file is not None and not file.is_file():
+        file = cached(ModelConfig(path=named), "config.json")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _kinds(described: Mapping[str, Any]) -> set[str]:
+    """The model types in a configuration: of the model, and of the language model in it."""
+    inner = described.get("text_config")
+    parts = [described, inner] if isinstance(inner, Mapping) else [described]
+    return {kind for part in parts if isinstance(kind := part.get("model_type"), str)}
 
 
 def _prepared(

@@ -67,6 +67,22 @@ def test_an_adapter_for_other_layers_is_refused(case: Case, tmp_path: Path) -> N
     assert f"it was made for {str(case.base)!r}; use that model as path." in message
 
 
+def test_an_adapter_for_another_architecture_of_the_same_shapes_is_refused(
+    case: Case, tmp_path: Path
+) -> None:
+    other = adapters.save_base(tmp_path / "mistral", "mistral")
+    message = refusal(ModelConfig(path=str(other), adapter=str(case.paths[0])), load=True)
+    assert message.endswith(
+        "(its base is of the type 'llama', not 'mistral'); it was made for "
+        f"{str(case.base)!r}; use that model as path."
+    )
+    # If the base that it names is not on this machine, it is not known of which type that is.
+    change(case.paths[0], base_model_name_or_path="./elsewhere")
+    FusionEngine.from_pretrained(
+        [ModelConfig(path=str(other), adapter=str(case.paths[0]))], progress=False, warm_up=True
+    )
+
+
 @pytest.mark.parametrize(
     ("layers", "problem"),
     [
