@@ -31,6 +31,10 @@ PLAIN_TEMPLATE = (
 _THREAD = "specfuse-template"
 #: Seconds that one rendering may take.
 _SECONDS = 10.0
+#: A template that takes longer for so many short conversations in a row is not run again.
+_OVERRUNS = 2
+#: Characters of a short conversation and its tools.
+_FEW = 10_000
 #: Characters that a prompt may have beyond ``_GROWTH`` times those of the conversation.
 _ROOM = 1_000_000
 _GROWTH = 50
@@ -62,6 +66,8 @@ class Rendering:
         self._tokenizer = tokenizer
         self._variables = dict(variables)
         self.name = tokenizer.name_or_path or "the model"
+        #: Short conversations in a row, up to the last one, that took too long.
+        self._overruns = 0
         own = self._chosen(template, tools=None)
         self.plain = own is None
         self._template = own or PLAIN_TEMPLATE
@@ -102,8 +108,11 @@ class Rendering:
                 )
             )
 
-        text = self._bounded(work)
-        most = _ROOM + _GROWTH * len(repr(given) + repr(tools))
+        size = len(repr(given) + repr(tools))
+        if self._overruns >= _OVERRUNS:
+            raise self._endless()
+        text = self._bounded(work, short=size < _FEW)
+        most = _ROOM + _GROWTH * size
         if len(text) > most:
             raise TemplateError(
                 f"the chat template of {self.name} wrote {len(text):,} characters, more than the "
@@ -115,7 +124,13 @@ class Rendering:
         """Whether ``text`` is a part of the template."""
         return text in self._template or text in self._with_tools
 
-    def _bounded(self, work: Any) -> str:
+    def _endless(self) -> TemplateError:
+        return TemplateError(
+            f"the chat template of {self.name} did not finish within {_SECONDS:g} seconds; "
+            "give another with ModelConfig(chat_template=...)."
+        )
+
+    def _bounded(self, work: Any, *, short: bool) -> str:
         """The result of ``work``, run in a thread that is stopped when its time is over."""
         result: list[str] = []
         failed: list[BaseException] = []
@@ -134,10 +149,9 @@ class Rendering:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_OutOfTimeError)
             )
-            raise TemplateError(
-                f"the chat template of {self.name} did not finish within {_SECONDS:g} seconds; "
-                "give another with ModelConfig(chat_template=...)."
-            )
+            self._overruns += short
+            raise self._endless()
+        self._overruns = 0
         if failed:
             error = failed[0]
             raise TemplateError(

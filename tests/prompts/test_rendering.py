@@ -53,6 +53,28 @@ def test_a_template_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) 
     assert rendering.running() == []
 
 
+def test_a_template_that_never_ends_is_not_run_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rendering, "_SECONDS", 0.05)
+    marked = "{% if 'slow' in messages[0].content %}"
+    slow = made(
+        marked + "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}"
+        "{% endfor %}{% endif %}done"
+    )
+    ask = [Message("user", "slow")]
+    for _ in range(2):
+        # One that takes too long once, such as while the machine sleeps, is tried again.
+        with pytest.raises(TemplateError, match="did not finish"):
+            slow.render(ask)
+        assert slow.render(ASK) == "done"
+    for _ in range(3):
+        with pytest.raises(TemplateError, match=r"did not finish within 0\.05 seconds"):
+            slow.render(ask)
+    with pytest.raises(TemplateError, match="did not finish"):
+        slow.render(ASK)
+
+
 def test_a_template_that_writes_too_much_is_refused() -> None:
     long = "{% for i in range(200) %}{{ 'abcdefghij' * 1000 }}{% endfor %}"
     with pytest.raises(TemplateError, match=r"wrote 2,000,000 characters, more than the limit"):
