@@ -142,6 +142,7 @@ def test_a_slow_model_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_adapters_share_the_memory_of_their_base(saved: Path, tmp_path: Path) -> None:
     base, _ = tiny.pair("llama", "bytelevel")
+    base.name_or_path = str(saved)
     adapted(base, lora(TARGETS["llama"]), 1).save_pretrained(tmp_path / "tuned")
     config = ModelConfig(path=str(saved), device="cpu")
     other = config.replace(adapter=str(tmp_path / "tuned"))

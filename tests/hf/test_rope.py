@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import transformers
 from ensembles import engine
 from naive import assert_same_answer, never_ending
+from packaging.version import Version
 
 from specfuse_core import FusionConfig, FusionEngine, Message, ModelConfig
 from specfuse_core.errors import SlowMethodWarning
@@ -21,6 +23,11 @@ from specfuse_core.hf.probe import METHODS, choose_method, deviation
 from specfuse_core.models.declared import declared_window
 
 QUESTION = "How many lamps are in the <|im_end|> hall?"
+#: In transformers 5.16, generate goes on with the frequencies of the shorter text, and longrope for
+#: some layers only raises an UnboundLocalError. Releases between these two were not tried.
+_RECENT = pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.24"), reason="transformers has a fault there"
+)
 #: What is plainly wrong, not just rounded.
 WRONG = 0.02
 
@@ -67,6 +74,7 @@ def test_an_answer_with_dynamic_scaling_equals_the_naive_engines(question: str) 
     )
 
 
+@_RECENT
 def test_one_model_alone_writes_what_its_own_generate_writes_across_the_boundary() -> None:
     tokenizer = tiny.characters()
     model = tiny.model("phi3", len(tokenizer), seed=7)
@@ -153,6 +161,7 @@ def test_half_precision_takes_the_same_method() -> None:
     assert choose_method(runner).method == "packed-full"
 
 
+@_RECENT
 def test_boundaries_that_differ_by_layer_are_read_again_for_each_token() -> None:
     longrope = tiny.ARCHITECTURES["phi3"][1]["rope_parameters"]
     runner = Runner(
