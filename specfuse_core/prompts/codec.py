@@ -8,14 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
 
 from specfuse_core.errors import InvalidConstraintError, ModelLoadError
 from specfuse_core.prompts.byte_table import anchor_of, decoded_after, misspelled
 from specfuse_core.prompts.private import PrivateTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Encoded", "TextCodec"]
 

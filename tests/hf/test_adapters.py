@@ -70,14 +70,7 @@ def test_adapters_are_run_with_the_method_of_their_base(
     assert [backend.method for backend in engine.backends] == [method] * 2
 
 
-def test_the_weights_of_the_base_are_there_once(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loads: list[str] = []
-    load = loading._weights
-    monkeypatch.setattr(
-        loading, "_weights", lambda config: loads.append(config.path) or load(config)
-    )
+def test_the_weights_of_the_base_are_there_once(case: Case, loads: list[str]) -> None:
     engine = case.engine(warm_up=True)
     assert loads == [str(case.base)]
     base, *others = (dict(runner_of(engine, i).model.named_parameters()) for i in range(3))

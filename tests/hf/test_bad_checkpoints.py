@@ -24,14 +24,6 @@ from specfuse_core.hf.placement import free_memory
 SIZE = len(tiny.tokenizer("bytelevel"))
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    model, tokenizer = tiny.pair("llama", "bytelevel")
-    model.save_pretrained(tmp_path / "saved")
-    tokenizer.save_pretrained(tmp_path / "saved")
-    return tmp_path / "saved"
-
-
 def describe(folder: Path, file: str = "config.json", **changes: Any) -> None:
     described = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps({**described, **changes}))

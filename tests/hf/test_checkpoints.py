@@ -31,14 +31,6 @@ def expected() -> str:
     return answer(FusionEngine.from_models([tiny.pair("llama", "bytelevel")], progress=False))
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    model, tokenizer = tiny.pair("llama", "bytelevel")
-    model.save_pretrained(tmp_path / "saved")
-    tokenizer.save_pretrained(tmp_path / "saved")
-    return tmp_path / "saved"
-
-
 def loaded(**options: Any) -> FusionEngine:
     return FusionEngine.from_pretrained([ModelConfig(**options)], progress=False, warm_up=True)
 

@@ -112,20 +112,15 @@ def test_parallel_gives_what_sequential_gives(save: Save) -> None:
 
 
 def test_nothing_is_loaded_before_the_first_request_and_everything_once(
-    save: Save, monkeypatch: pytest.MonkeyPatch
+    save: Save, loads: list[str]
 ) -> None:
-    calls: list[str] = []
-    load = loading._weights
-    monkeypatch.setattr(
-        loading, "_weights", lambda config: calls.append(config.path) or load(config)
-    )
     path = str(save())
     fused = engine(path)
     assert not fused.backends[0].ready
-    assert calls == []
+    assert loads == []
     fused.generate("a", max_new_tokens=3)
     fused.generate("b", max_new_tokens=3)
-    assert calls == [path]
+    assert loads == [path]
     assert fused.backends[0].ready
 
 
@@ -136,12 +131,7 @@ def test_warming_up_loads_at_once(save: Save) -> None:
     assert fused.backends[0].ready
 
 
-def test_threads_that_ask_at_once_load_once(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    load = loading._weights
-    monkeypatch.setattr(
-        loading, "_weights", lambda config: calls.append(config.path) or load(config)
-    )
+def test_threads_that_ask_at_once_load_once(save: Save, loads: list[str]) -> None:
     path = str(save())
     fused, other = engine(path), engine(path)
     start = threading.Barrier(4)
@@ -153,7 +143,7 @@ def test_threads_that_ask_at_once_load_once(save: Save, monkeypatch: pytest.Monk
     with ThreadPoolExecutor(4) as pool:
         texts = {job.result() for job in [pool.submit(ask, e) for e in (fused, other) * 2]}
     assert len(texts) == 1
-    assert calls == [path]
+    assert loads == [path]
     assert weights(fused) is weights(other)
 
 

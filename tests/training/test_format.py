@@ -18,7 +18,6 @@ from transformers import (
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedTokenizerFast,
-    Qwen3Config,
 )
 
 from training.card import write_card
@@ -201,17 +200,11 @@ def test_every_cycle_has_samples_of_its_own() -> None:
 
 
 def smallest(vocabulary: int) -> PretrainedConfig:
-    return Qwen3Config(
-        vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        max_position_embeddings=CONTEXT_WINDOW,
-        tie_word_embeddings=True,
-    )
+    config = WEAK["dabbler"].config(vocabulary)
+    config.hidden_size = config.intermediate_size = 32
+    config.num_hidden_layers = 1
+    config.layer_types = config.layer_types[:1]
+    return config
 
 
 def test_training_ends_with_the_mean_of_the_ends_of_its_cycles() -> None:
