@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from threading import Thread
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from specfuse_core.backend import Backend
 from specfuse_core.config import ModelConfig
-from specfuse_core.errors import InvalidOptionError
+from specfuse_core.errors import InvalidOptionError, ModelLoadError
 from specfuse_core.hf import (
     LoadedModel,
     LocalBackend,
@@ -32,7 +33,7 @@ from specfuse_core.hf import (
     remote_counts,
     template_of,
 )
-from specfuse_core.model_report import ModelReport
+from specfuse_core.model_report import ModelReport, WeightsReport
 from specfuse_core.models.bases import with_base
 from specfuse_core.models.declared import declared_window
 from specfuse_core.models.location import check_location, folder_of
@@ -174,21 +175,32 @@ def _loaded(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
 
 def _stored(config: ModelConfig) -> ModelReport:
     """Describe a model before it is loaded."""
-    path = config.path
-    look_up(config)
-    config = with_base(config)
-    weights = None
+    report = ModelReport("", config.path, adapter=config.adapter)
+    try:
+        look_up(config)
+        config = with_base(config)
+        return replace(
+            report,
+            adapter=config.adapter,
+            template_source=stored_template(config),
+            weights=_memory(config),
+        )
+    except ModelLoadError as error:
+        return replace(report, error=str(error))
+
+
+def _memory(config: ModelConfig) -> WeightsReport | None:
+    """Return the memory that the weights of a model will need; None if it is not known."""
     # The memory is not known of weights that are spread over devices or quantized while loading,
     # and weights that are shared need no more of it.
     spread = config.device_map is not None or config.max_memory is not None
-    if not (spread or config.quantization_config or is_loaded(config)):
-        device = device_of(config)
-        counts = stored_counts(config)
-        if folder_of(config) is None:
-            counts = remote_counts(config)
-        weights = stored_weights(config, counts, str(device), free_memory(device))
-    source = stored_template(config)
-    return ModelReport("", path, adapter=config.adapter, template_source=source, weights=weights)
+    if spread or config.quantization_config or is_loaded(config):
+        return None
+    device = device_of(config)
+    counts = stored_counts(config)
+    if folder_of(config) is None:
+        counts = remote_counts(config)
+    return stored_weights(config, counts, str(device), free_memory(device))
 
 
 def _pair(place: int, given: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -186,6 +186,26 @@ def test_what_fails_is_a_part_of_the_report(
     assert (report.method, report.template) == (None, None)
 
 
+def test_a_model_that_cannot_be_described_is_named(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def unreachable(url: str, token: str | None) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(hub, "_ask", unreachable)
+    gone = reported(ModelConfig(path="org/gone"))
+    assert (gone.name, gone.path) == ("gone", "org/gone")
+    assert "no route" in gone.error
+    nowhere = reported(ModelConfig(path=str(saved), device="cuda:77"))
+    assert (nowhere.path, nowhere.fits) == (str(saved), False)
+    assert "'cuda:77' is not available" in nowhere.error
+    tuned = reported(ModelConfig(path=str(saved), adapter="org/none"))
+    assert (tuned.path, tuned.adapter, tuned.fits) == (str(saved), "org/none", False)
+
+
 def test_a_template_that_refuses_a_question_hides_nothing_else() -> None:
     report = adopted("llama", "bytelevel", "{{ raise_exception('closed today') }}")
     (problem,) = report.problems
