@@ -1,20 +1,18 @@
 """The ``specfuse`` command: arguments in, exit code out.
 
 This module maps arguments to what runs. ``options`` has the options, ``console`` and ``chat`` show
-the answers. Exit codes: 0; 1 for an error and 2 for a bad option, each with one line on standard
-error; 130 after Ctrl-C; 141 if the output is closed.
+the answers, and ``reporting`` shows errors. Exit codes: 0; 1 for an error and 2 for a bad option,
+each with one line on standard error; 130 after Ctrl-C; 141 if the output is closed.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Annotated, Any, NoReturn
 
@@ -22,17 +20,14 @@ import typer
 
 import specfuse_core
 from specfuse_core.command import options as ask
-from specfuse_core.command.arguments import misuse, option_of, spelled_out
+from specfuse_core.command.arguments import misuse, spelled_out
 from specfuse_core.command.chat import Chat, keyboard
 from specfuse_core.command.check import as_json, checked, table_of, verdict
 from specfuse_core.command.console import Screen, stoppable
-from specfuse_core.command.lines import one_line
+from specfuse_core.command.reporting import INTERRUPTED, complain, reported, say
 from specfuse_core.config import FusionConfig, ModelConfig
 from specfuse_core.errors import (
     EmptyConversationError,
-    EmptyStopStringError,
-    FusionError,
-    InvalidConstraintError,
     InvalidOptionError,
     SlowMethodWarning,
     UnknownOptionError,
@@ -47,13 +42,6 @@ __all__ = ["app", "main"]
 
 #: The error of typer for an option that it cannot read. typer does not export it.
 _UsageError: Any = typer.BadParameter.__base__
-_BAD_OPTION = (
-    UnknownOptionError,
-    InvalidOptionError,
-    InvalidConstraintError,
-    EmptyStopStringError,
-)
-_INTERRUPTED, _NOBODY_READS = 130, 141
 
 app = typer.Typer(
     name="specfuse",
@@ -113,7 +101,7 @@ def run(
 
     Text piped to the command is put before the question. Without QUESTION, it is the question.
     """
-    with _reported(debug):
+    with reported(debug):
         if quiet and (json or trace):
             raise InvalidOptionError(
                 "--quiet shows only the answer; leave it out, or --json and --trace."
@@ -160,7 +148,7 @@ def chat(
     debug: ask.Debug = False,
 ) -> None:
     """Chat with the ensemble. /help lists the commands of the chat."""
-    with _reported(debug):
+    with reported(debug):
         models = ask.named_models(model, device, dtype, device_map)
         config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
         limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
@@ -173,7 +161,7 @@ def chat(
             screen.legend()
             screen.note("/help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves.")
         talk = Chat(engine, screen, limits, system=ask.clean(system), context=context, trace=trace)
-        talk.loop(keyboard("> "), lambda error: _complain(error, debug))
+        talk.loop(keyboard("> "), lambda error: complain(error, debug))
 
 
 @app.command()
@@ -195,7 +183,7 @@ def check(
 
     The exit code is 1 if something is wrong with one of them.
     """
-    with _reported(debug):
+    with reported(debug):
         named = ask.named_models([*(models or ()), *(model or ())], device, dtype, device_map)
         raise typer.Exit(_check(named, json=json))
 
@@ -229,7 +217,7 @@ def _answer(engine: FusionEngine, request: Request, *, summary: bool, trace: boo
             screen.rounds(generation.rounds)
             screen.write("\n")
         screen.summary(generation, seconds)
-    return _INTERRUPTED if cancel.is_set() else 0
+    return INTERRUPTED if cancel.is_set() else 0
 
 
 def _write_json(engine: FusionEngine, request: Request) -> int:
@@ -239,7 +227,7 @@ def _write_json(engine: FusionEngine, request: Request) -> int:
         for line in json_lines(segments, engine=engine, request=request):
             sys.stdout.write(line)
             sys.stdout.flush()
-    return _INTERRUPTED if cancel.is_set() else 0
+    return INTERRUPTED if cancel.is_set() else 0
 
 
 def _check(models: Sequence[ModelConfig], *, json: bool) -> int:
@@ -265,53 +253,6 @@ def _check(models: Sequence[ModelConfig], *, json: bool) -> int:
     return 0 if all(report.fits for report in reports) else 1
 
 
-@contextmanager
-def _reported(debug: bool) -> Iterator[None]:
-    """Report every error as one line and an exit code, and warnings of specfuse as one line."""
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = partial(_warn, warnings.showwarning)
-            yield
-    except typer.Exit:
-        raise
-    except BrokenPipeError:
-        # The buffered output is discarded, or Python reports an error when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(_NOBODY_READS) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
-    except Exception as error:
-        _complain(error, debug)
-        raise typer.Exit(2 if isinstance(error, _BAD_OPTION) else 1) from None
-
-
-def _warn(
-    show_others: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any
-) -> None:
-    if issubclass(category, SlowMethodWarning):
-        _say(f"warning: {message}")
-    else:
-        show_others(message, category, *rest)
-
-
-def _complain(error: Exception, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error, file=sys.stderr)
-    if isinstance(error, InvalidOptionError) and error.option:
-        text = f"{option_of(error.option)} {error.problem}"
-    elif isinstance(error, FusionError):
-        text = str(error)
-    elif isinstance(error, OSError):
-        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    else:
-        text = f"{type(error).__name__}: {error} (--debug shows where)"
-    _say(text)
-
-
-def _say(text: str) -> None:
-    typer.echo(f"specfuse: {one_line(text)}", err=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with ``arguments`` (by default those of the process), and exit."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
@@ -325,10 +266,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments = spelled_out(given, typer.main.get_command(app))
         code = app(args=arguments, prog_name="specfuse", standalone_mode=False)
     except UnknownOptionError as error:
-        _say(str(error))
+        say(str(error))
         code = 2
     except _UsageError as error:
-        _say(misuse(error))
+        say(misuse(error))
         code = error.exit_code
     sys.exit(code)
 
