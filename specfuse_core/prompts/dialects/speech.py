@@ -149,9 +149,9 @@ class _Writer:
             )
         except TemplateError:
             return None
-        if not all(name in whole[len(_shared(before, whole)) :] for name, _ in calls):
-            return None
         shared = _shared(before, whole)
+        if not all(name in whole[len(shared) :] for name, _ in calls):
+            return None
         # Where the two part within a mark, it belongs to the turn.
         shared = re.sub(r"[<\[]\|?[^<>\[\]\s|]*$", "", shared)
         return whole[len(shared) :]
