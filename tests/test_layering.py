@@ -34,6 +34,7 @@ ORDER = [
     "message",
     "grammar",
     "config",
+    "checkpoint",
     "errors",
     "bundled",
 ]

@@ -5,7 +5,6 @@ This module does not open adapters with PEFT; that is done in ``adapters``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from specfuse_core.checkpoint import check_safetensors, damaged, read_object
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError, NoWeightsError
-from specfuse_core.hf.hub import cached, download, missing, pickled
+from specfuse_core.hf.failures import pickled
+from specfuse_core.hf.hub import cached, download, missing
 
 __all__ = ["check_adapter", "described", "fetch_adapter", "has_tokenizer", "look_up", "shapes"]
 
@@ -86,9 +87,11 @@ def check_adapter(source: ModelConfig, folder: Path) -> None:
         NoWeightsError: if the folder contains no weights.
         PickleWeightsError: if the folder contains only pickled weights and ``allow_pickle`` is not
             set.
-        ModelLoadError: if the adapter is not for a causal language model.
+        ModelLoadError: if a file is damaged, or the adapter is not for a causal language model.
     """
     content = described(source, folder)
+    if not isinstance(content.get("peft_type"), str):
+        raise damaged(source.path, folder / _DESCRIPTION, "does not name a 'peft_type'")
     task = content.get("task_type")
     if task not in (None, "CAUSAL_LM"):
         raise ModelLoadError(
@@ -102,7 +105,7 @@ def check_adapter(source: ModelConfig, folder: Path) -> None:
             "without them."
         )
     if (folder / _WEIGHTS).is_file():
-        return
+        return check_safetensors(source.path, folder / _WEIGHTS)
     if not (folder / _PICKLED).is_file():
         raise NoWeightsError(
             f"{source.path!r}: the adapter has no weights ({_WEIGHTS}); copy or download them into "
@@ -126,13 +129,7 @@ def described(source: ModelConfig, folder: Path) -> Mapping[str, Any]:
     """
     if not (folder / _DESCRIPTION).is_file():
         raise _no_adapter(source, folder)
-    try:
-        content = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(
-            f"{source.path!r}: {_DESCRIPTION} cannot be read ({error}); save the adapter again."
-        ) from error
-    return content if isinstance(content, dict) else {}
+    return read_object(source.path, folder / _DESCRIPTION)
 
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:

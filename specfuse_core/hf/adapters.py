@@ -50,6 +50,11 @@ def with_adapter(base: PreTrainedModel, config: ModelConfig, source: ModelConfig
             "device_map without 'cpu' and 'disk' beside a GPU, or merge the adapter into its base "
             "model (merge_and_unload of PEFT)."
         )
+    if (named := described(source, folder)["peft_type"]) not in peft.PeftType.__members__:
+        raise ModelLoadError(
+            f"{source.path!r}: adapter_config.json names the peft_type {named!r}, which PEFT "
+            f"{peft.__version__} does not know; upgrade PEFT, or save the adapter again."
+        )
     try:
         # Warnings of this kind are about how PEFT uses transformers.
         with warnings.catch_warnings(action="ignore", category=FutureWarning):

@@ -15,7 +15,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import transformers
 import transformers.modeling_gguf_pytorch_utils as gguf_reader
 from huggingface_hub import (
     constants,
@@ -38,16 +37,17 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from specfuse_core.config import ModelConfig
-from specfuse_core.errors import ModelLoadError, ModelNotFoundError, PickleWeightsError
+from specfuse_core.errors import ModelLoadError, ModelNotFoundError
+from specfuse_core.hf.damage import damage
+from specfuse_core.hf.failures import failed, not_found, pickled
 
 __all__ = [
     "ask_hub",
     "cached",
     "download",
-    "failed",
     "fetch",
+    "folder_of",
     "missing",
-    "pickled",
     "remote_counts",
     "token_of",
 ]
@@ -84,6 +84,7 @@ def fetch(
     """
     directory = Path(config.path).expanduser()
     path = str(directory) if directory.is_dir() else config.path
+    file = config.gguf_file or file
     options |= {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     if config.token is not None:
         options["token"] = token_of(config)
@@ -94,22 +95,26 @@ def fetch(
         except Exception as error:
             # If the files of a tokenizer are missing, transformers can raise any error.
             absent = isinstance(error, OSError)
+            if known := _damage(config, what, file):
+                raise known from error
             if directory.is_dir() or not (absent or loader is AutoTokenizer):
                 raise failed(config, what, error) from error
             try:
-                ask_hub(config, what, config.gguf_file or file)
+                ask_hub(config, what, file)
             except ModelNotFoundError:
                 if absent:
                     raise
                 raise failed(config, what, error) from error
         try:
             return loader.from_pretrained(path, **options)
-        except OSError as error:
+        except Exception as error:
+            if known := _damage(config, what, file):
+                raise known from error
+            if not isinstance(error, OSError):
+                raise failed(config, what, error) from error
             if "safetensors" in str(error) and not config.allow_pickle:
                 raise pickled(config) from error
-            raise _not_found(config, what, "does not have all of its files", error) from error
-        except Exception as error:
-            raise failed(config, what, error) from error
+            raise not_found(config, what, "does not have all of its files", error) from error
 
 
 def download(config: ModelConfig, what: str, wanted: list[str]) -> Path:
@@ -125,7 +130,7 @@ def download(config: ModelConfig, what: str, wanted: list[str]) -> Path:
                 )
             )
         except Exception as error:
-            raise _not_found(config, what, "does not have all of its files", error) from error
+            raise not_found(config, what, "does not have all of its files", error) from error
 
 
 def cached(config: ModelConfig, name: str) -> Path | None:
@@ -135,6 +140,24 @@ def cached(config: ModelConfig, name: str) -> Path | None:
     except HFValidationError:
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+def folder_of(config: ModelConfig, file: str = "config.json") -> Path | None:
+    """Return the directory of a model, or the folder in the hub's cache that has ``file``.
+
+    Returns:
+        The folder; None if there is neither.
+    """
+    directory = Path(config.path).expanduser()
+    if directory.is_dir():
+        return directory
+    found = cached(config, file)
+    return found.parents[len(Path(file).parts) - 1] if found is not None else None
+
+
+def _damage(config: ModelConfig, what: str, file: str) -> ModelLoadError | None:
+    folder = folder_of(config, file)
+    return damage(config, what, folder) if folder is not None else None
 
 
 def missing(config: ModelConfig, what: str, file: str) -> ModelNotFoundError | None:
@@ -194,10 +217,10 @@ def ask_hub(config: ModelConfig, what: str, file: str) -> None:
             "restricts access to it (request access on its page, then run `hf auth login` or give "
             "a token)"
         )
-        raise _not_found(config, what, answer, error) from error
+        raise not_found(config, what, answer, error) from error
     except _NO_SUCH_MODEL as error:
         answer = "has no such model or shows it only after `hf auth login` or with a token"
-        raise _not_found(config, what, answer, error) from error
+        raise not_found(config, what, answer, error) from error
     # A network or a proxy may cause any other error.
     except Exception as error:
         if not config.allow_pickle and any(cached(config, name) for name in _PICKLES):
@@ -205,7 +228,7 @@ def ask_hub(config: ModelConfig, what: str, file: str) -> None:
         answer = "could not be reached"
         if isinstance(error, OfflineModeIsEnabled):
             answer = "was not asked, because offline mode is on (HF_HUB_OFFLINE)"
-        raise _not_found(config, what, answer, error) from error
+        raise not_found(config, what, answer, error) from error
 
 
 def _ask(url: str, token: str | None) -> None:
@@ -233,52 +256,6 @@ def _ask(url: str, token: str | None) -> None:
         if answer.done():
             raise
         raise TimeoutError(f"no answer within {_PATIENCE:g} s") from None
-
-
-def _not_found(config: ModelConfig, what: str, answer: str, error: Exception) -> ModelNotFoundError:
-    return ModelNotFoundError(
-        f"{config.path!r}: {what} could not be found: looked for a directory of that name, in the "
-        f"hub's cache ({constants.HF_HUB_CACHE}), and on the hub, which {answer}. Check the name, "
-        f"download the model first (`hf download {config.path}`), or give a local directory. "
-        f"[{_first_line(error)}]"
-    )
-
-
-def failed(config: ModelConfig, what: str, error: Exception) -> ModelLoadError:
-    """Return the error for files that exist but cannot be used."""
-    hint = "check the files, the dtype, the device and the free memory"
-    if "trust_remote_code" in str(error):
-        hint = "it includes its own code: read that code, then allow it with trust_remote_code=True"
-    elif "model_type" in str(error) or "model type" in str(error):
-        hint = (
-            f"check model_type in config.json, or upgrade transformers (this is "
-            f"{transformers.__version__})"
-        )
-    elif what == "the tokenizer":
-        hint = (
-            "check its files (tokenizer.json and others), or give another tokenizer with "
-            "ModelConfig(path=..., tokenizer=...)"
-        )
-    return ModelLoadError(
-        f"{config.path!r}: {what} could not be loaded: {type(error).__name__}: "
-        f"{_first_line(error)}; {hint}."
-    )
-
-
-def pickled(config: ModelConfig) -> PickleWeightsError:
-    """Return the error for weights that are stored only as pickle."""
-    return PickleWeightsError(
-        f"{config.path!r}: the weights are stored only as pickle, which can run code when opened; "
-        "convert them (model.save_pretrained writes safetensors) or, if you trust their source, "
-        "use ModelConfig(path=..., allow_pickle=True) in Python."
-    )
-
-
-def _first_line(error: Exception) -> str:
-    lines = list(filter(None, map(str.strip, str(error).splitlines()))) or [type(error).__name__]
-    # A line that ends with a colon is completed by the next one.
-    first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return first.rstrip(".,:")
 
 
 @contextmanager

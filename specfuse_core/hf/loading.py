@@ -24,8 +24,10 @@ from specfuse_core.errors import ModelLoadError, ModelNotFoundError, NoWeightsEr
 from specfuse_core.hf import adapter_files
 from specfuse_core.hf.adapter_files import check_adapter, fetch_adapter, has_tokenizer
 from specfuse_core.hf.adapters import with_adapter
+from specfuse_core.hf.damage import check_intact
 from specfuse_core.hf.downloads import Watcher, download_weights, is_cached
-from specfuse_core.hf.hub import ask_hub, failed, fetch, pickled
+from specfuse_core.hf.failures import failed, pickled
+from specfuse_core.hf.hub import ask_hub, fetch, folder_of
 from specfuse_core.hf.kinds import is_quantized, loader_of
 from specfuse_core.hf.loaded import LoadedModel
 from specfuse_core.hf.placement import device_of, dtype_of
@@ -238,6 +240,8 @@ def _weights(config: ModelConfig) -> PreTrainedModel:
         _need_gguf(config)
         options["gguf_file"] = config.gguf_file
     described = fetch(config, "the weights", AutoConfig, **options)
+    if (folder := folder_of(config)) is not None:
+        check_intact(config, folder, complete=Path(config.path).expanduser().is_dir())
     loader = loader_of(config, described)
     quantized = config.quantization_config is not None or is_quantized(described)
     check_size(

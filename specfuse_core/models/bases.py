@@ -5,10 +5,9 @@ This module reads local files only: a directory or the hub's cache. It does not 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
+from specfuse_core.checkpoint import read_object
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError
 from specfuse_core.models.location import check_location, folder_of
@@ -38,7 +37,7 @@ def with_base(config: ModelConfig) -> ModelConfig:
             f"{config.path!r} is an adapter, and the adapter {config.adapter!r} was given, too; "
             "give the base model as path, with one adapter."
         )
-    described = _read(config, folder / _DESCRIPTION)
+    described = read_object(config.path, folder / _DESCRIPTION)
     base, revision = described.get("base_model_name_or_path"), described.get("revision")
     if not isinstance(base, str) or not base:
         raise ModelLoadError(
@@ -71,13 +70,3 @@ def _is_adapter(folder: Path) -> bool:
     """Whether a folder has an adapter, without the weights of a whole model."""
     whole = any(next(folder.glob(pattern), None) for pattern in _WEIGHTS)
     return (folder / _DESCRIPTION).is_file() and not (whole and (folder / "config.json").is_file())
-
-
-def _read(config: ModelConfig, file: Path) -> dict[str, Any]:
-    try:
-        described = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(
-            f"{config.path!r}: {file.name} cannot be read ({error}); save the adapter again."
-        ) from error
-    return described if isinstance(described, dict) else {}

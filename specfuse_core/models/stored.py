@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from specfuse_core.checkpoint import header_of, weight_files
 from specfuse_core.config import ModelConfig
+from specfuse_core.errors import ModelLoadError
 from specfuse_core.model_report import TemplateSource, WeightsReport
 from specfuse_core.models.location import folder_of
 
@@ -27,8 +29,6 @@ _FLOATS = {
 }
 #: Packed weights, which loading does not convert. Others have one byte per element.
 _PACKED = {"I64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}
-_INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 
 
@@ -66,10 +66,10 @@ def stored_counts(config: ModelConfig) -> Mapping[str, int]:
     folder = folder_of(config) if config.gguf_file is None else None
     counts: Counter[str] = Counter()
     try:
-        for file in _files(folder) if folder is not None else []:
-            for kind, count in _header(file):
-                counts[kind] += count
-    except (OSError, ValueError, LookupError, TypeError):
+        for file in weight_files(config.path, folder) if folder is not None else []:
+            for weight in header_of(file).values():
+                counts[weight["dtype"]] += math.prod(weight["shape"])
+    except (ModelLoadError, OSError, ValueError, LookupError, TypeError):
         # Loading the model reports what is wrong.
         return {}
     return counts
@@ -98,28 +98,6 @@ def _tokenizers(config: ModelConfig) -> list[ModelConfig]:
 def _has_template(folder: Path) -> bool:
     found = any((folder / name).exists() for name in _TEMPLATES)
     return found or bool(_read(folder / "tokenizer_config.json").get("chat_template"))
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files of the weights. Some repositories have them twice, in other formats."""
-    named = _read(folder / _INDEX).get("weight_map")
-    if isinstance(named, Mapping):
-        return [folder / str(name) for name in dict.fromkeys(named.values())]
-    if (folder / _SINGLE).is_file():
-        return [folder / _SINGLE]
-    return sorted(folder.glob("*.safetensors"))
-
-
-def _header(file: Path) -> Iterator[tuple[str, int]]:
-    """The dtype and the number of elements of each weight in a safetensors file."""
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if length > file.stat().st_size:
-            raise ValueError("not a safetensors file")
-        described: dict[str, Any] = json.loads(opened.read(length))
-    for name, weight in described.items():
-        if name != "__metadata__":
-            yield weight["dtype"], math.prod(weight["shape"])
 
 
 def _dtype(config: ModelConfig, counts: Mapping[str, int], device: str) -> str | None:

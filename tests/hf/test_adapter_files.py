@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 from adapters import Case, change, close, logits, runner_of
+from checkpoints import keep
 from safetensors.torch import load_file
 
 from specfuse_core import FusionEngine, ModelConfig
@@ -226,13 +227,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "hub"
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
     return folder
-
-
-def keep(cache: Path, name: str, directory: Path, commit: str = "0123abc") -> None:
-    entry = cache / f"models--{name.replace('/', '--')}"
-    shutil.copytree(directory, entry / "snapshots" / commit)
-    (entry / "refs").mkdir(exist_ok=True)
-    (entry / "refs" / "main").write_text(commit)
 
 
 def test_adapters_and_bases_in_the_cache_are_used_without_the_network(

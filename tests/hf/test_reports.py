@@ -171,7 +171,7 @@ def break_config(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [(break_weights, "the weights could not be loaded"), (break_config, "unheard_of")],
+    [(break_weights, "model.safetensors has "), (break_config, "unheard_of")],
 )
 def test_what_fails_is_a_part_of_the_report(
     copy: Path, damage: Callable[[Path], None], said: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,11 @@ def register_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(auto.AUTO_QUANTIZATION_CONFIG_MAPPING, "tiny", TinyConfig)
     monkeypatch.setitem(auto.AUTO_QUANTIZER_MAPPING, "tiny", TinyQuantizer)
+
+
+def keep(cache: Path, name: str, directory: Path, commit: str = "0123abc") -> None:
+    """Put the files of a directory into a cache of the hub."""
+    entry = cache / f"models--{name.replace('/', '--')}"
+    shutil.copytree(directory, entry / "snapshots" / commit)
+    (entry / "refs").mkdir(exist_ok=True)
+    (entry / "refs" / "main").write_text(commit)
