@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -16,6 +18,8 @@ __all__ = ["ModelConfig"]
 
 #: Short names of dtypes.
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+#: Suffixes of files that contain chat templates.
+_TEMPLATE_SUFFIXES = (".jinja", ".jinja2", ".j2", ".txt", ".json")
 
 
 class ModelConfig(Options):
@@ -45,7 +49,8 @@ class ModelConfig(Options):
             default.
         attn_implementation: ``"sdpa"``, ``"eager"``, ...; by default transformers chooses.
         quantization_config: passed to transformers.
-        chat_template: a Jinja template that replaces the tokenizer's own.
+        chat_template: the text of a Jinja template that replaces the tokenizer's own, or the name
+            of one of the tokenizer's templates if it has several.
         chat_template_kwargs: extra variables for the template (``{"enable_thinking": False}``).
         response_template: a response template of transformers, which says how the model writes tool
             calls and thoughts. By default it is the tokenizer's own, or the form that the chat
@@ -136,6 +141,20 @@ class ModelConfig(Options):
     def _text_of_path(cls, value: Any) -> Any:
         return fspath(value) if isinstance(value, PathLike) else value
 
+    @field_validator("chat_template", mode="before")
+    @classmethod
+    def _text_of_template(cls, value: Any) -> Any:
+        if not _names_file(value):
+            return value
+        read = f"Path({fspath(value)!r}).read_text()"
+        if Path(value).suffix == ".json":
+            read = f"json.loads({read})['chat_template']"
+        raise InvalidOptionError.of(
+            "chat_template",
+            f"must be the text of a template, got the name of a file, {fspath(value)!r}; use "
+            f"chat_template={read}.",
+        )
+
     @field_validator("token", mode="before")
     @classmethod
     def _secret(cls, value: Any) -> Any:
@@ -154,3 +173,15 @@ class ModelConfig(Options):
             raise InvalidOptionError(
                 "adapter_revision was given without adapter; use revision for the model in path."
             )
+
+
+def _names_file(template: Any) -> bool:
+    """Whether a value for ``chat_template`` is the name of a file, not a template or its name."""
+    if not isinstance(template, str) or "\n" in template or "{" in template:
+        return isinstance(template, PathLike)
+    if Path(template).suffix in _TEMPLATE_SUFFIXES:
+        return True
+    # A text may be too long for the name of a file.
+    with suppress(OSError, ValueError):
+        return Path(template).expanduser().is_file()
+    return False

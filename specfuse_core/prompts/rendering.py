@@ -54,7 +54,8 @@ class Rendering:
         variables: extra variables of the template.
 
     Raises:
-        TemplateError: if the tokenizer has several templates and none is the default.
+        TemplateError: if the tokenizer has several templates and none is the default, or if
+            ``template`` is neither a template nor the name of one.
     """
 
     def __init__(
@@ -163,6 +164,13 @@ class Rendering:
     def _chosen(self, wanted: str | None, tools: list[Any] | None) -> str | None:
         """The template that was asked for, or the tokenizer's own for conversations of a kind."""
         templates = self._tokenizer.chat_template
+        names = list(templates) if isinstance(templates, Mapping) else []
+        if wanted and wanted not in names and "{{" not in wanted and "{%" not in wanted:
+            raise TemplateError(
+                f"chat_template={wanted[:80]!r} contains no Jinja expression and is not the name "
+                f"of a chat template of {self.name} (names: {', '.join(names) or 'none'}); give "
+                "the text of a Jinja template."
+            )
         if not templates:
             return wanted or None
         if not wanted and tools is not None and isinstance(templates, Mapping):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -255,6 +256,37 @@ def test_a_model_config_is_careful_by_default() -> None:
     assert config.allow_pickle is False
     assert config.weight == 1.0
     assert config.chat_template_kwargs == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("chatml.jinja", "Path('chatml.jinja').read_text()"),
+        ("./prompts/a.txt", "Path('./prompts/a.txt').read_text()"),
+        (Path("a.jinja"), "Path('a.jinja').read_text()"),
+        ("a.json", "json.loads(Path('a.json').read_text())['chat_template']"),
+        ("plain", "Path('plain').read_text()"),
+    ],
+)
+def test_a_chat_template_is_not_the_name_of_a_file(
+    given: str | Path, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plain").write_text("{{ messages }}")
+    with pytest.raises(InvalidOptionError) as caught:
+        ModelConfig.model_validate({"path": "somewhere", "chat_template": given})
+    assert str(caught.value) == (
+        f"chat_template must be the text of a template, got the name of a file, {str(given)!r}; "
+        f"use chat_template={shown}."
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["tool_use", "{{ messages }}.txt", "{{ messages }}\na.txt", "no such file", "long " * 2000],
+)
+def test_a_chat_template_is_a_text_or_a_name(given: str) -> None:
+    assert ModelConfig(path="somewhere", chat_template=given).chat_template == given
 
 
 def test_device_and_device_map_exclude_each_other() -> None:

@@ -351,6 +351,16 @@ def test_of_several_templates_one_must_be_chosen() -> None:
         ChatTemplate(several(rag="a", tool_use="b"), None, {}, [])
 
 
+@pytest.mark.parametrize("given", ["Answer the question.", " ", "{ messages }", "tool_us"])
+def test_a_text_without_jinja_is_no_template(given: str) -> None:
+    one = tiny.tokenizer("bytelevel")
+    for tokenizer, names in ((one, "none"), (several(tool_use="b", default="c"), "tool_use, def")):
+        with pytest.raises(TemplateError) as caught:
+            ChatTemplate(tokenizer, given, {}, [])
+        assert str(caught.value).startswith(f"chat_template={given!r} contains no Jinja expression")
+        assert f"(names: {names}" in str(caught.value)
+
+
 # Tools
 
 #: A place of its own for tools, as Qwen's and Llama's templates have.
