@@ -5,9 +5,12 @@ This module decides which facts are problems and which are only notes. It does n
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
+
+from specfuse_core.errors import FusionError
 
 __all__ = [
     "ConversationReport",
@@ -132,6 +135,7 @@ class ModelReport:
             with the name of its role.
         weights: the weights and their memory.
         error: why the model cannot be loaded; empty if it can.
+        traceback: where in the code that error was raised; empty if there is none.
         method: name of the method that stores the model's state; see :class:`ModelUsage`.
         failures: reason why each faster method failed, by the name of the method.
         slow: whether a model of this kind should be able to use a faster method.
@@ -150,6 +154,7 @@ class ModelReport:
     template_source: TemplateSource | None = None
     weights: WeightsReport | None = None
     error: str = ""
+    traceback: str = field(default="", repr=False, compare=False)
     method: str | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     slow: bool = False
@@ -217,6 +222,11 @@ class ModelReport:
         if self.tokenizer and self.tokenizer.unconstrained:
             found.append(self.tokenizer.unconstrained)
         return tuple(found)
+
+    def failing(self, error: Exception) -> ModelReport:
+        """Return this report with the reason why the model cannot be loaded."""
+        text = str(error) if isinstance(error, FusionError) else f"{type(error).__name__}: {error}"
+        return replace(self, error=text, traceback="".join(traceback.format_exception(error)))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values, with ``fits``, ``problems`` and ``notes``."""

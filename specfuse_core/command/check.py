@@ -52,7 +52,7 @@ def checked(
             if not group:
                 raise
             (model,) = group
-            yield ModelReport(model.name or default_name(model), model.path, error=str(error))
+            yield ModelReport(model.name or default_name(model), model.path).failing(error)
         else:
             yield from engines[-1].report()
 

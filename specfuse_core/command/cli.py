@@ -185,7 +185,7 @@ def check(
     """
     with reported(debug):
         named = ask.named_models([*(models or ()), *(model or ())], device, dtype, device_map)
-        raise typer.Exit(_check(named, json=json))
+        raise typer.Exit(_check(named, json=json, debug=debug))
 
 
 def make_engine(
@@ -230,7 +230,7 @@ def _write_json(engine: FusionEngine, request: Request) -> int:
     return INTERRUPTED if cancel.is_set() else 0
 
 
-def _check(models: Sequence[ModelConfig], *, json: bool) -> int:
+def _check(models: Sequence[ModelConfig], *, json: bool, debug: bool) -> int:
     screen, reports = Screen(sys.stdout), list[ModelReport]()
     found = checked(
         models, partial(make_engine, config=FusionConfig(), parallel=False, progress=False)
@@ -244,6 +244,8 @@ def _check(models: Sequence[ModelConfig], *, json: bool) -> int:
             if report is None:
                 break
             reports.append(report)
+            if debug:
+                sys.stderr.write(report.traceback)
             if not json:
                 screen.table(table_of(report))
     if json:

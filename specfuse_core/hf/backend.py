@@ -16,7 +16,6 @@ from dataclasses import replace
 import torch
 
 from specfuse_core.errors import (
-    FusionError,
     InvalidConstraintError,
     ModelLoadError,
     PromptTooLongError,
@@ -26,6 +25,7 @@ from specfuse_core.grammar.tools import Tool
 from specfuse_core.hf.agreement import check_agreement
 from specfuse_core.hf.description import completed
 from specfuse_core.hf.downloads import Watcher
+from specfuse_core.hf.failures import drop_locals
 from specfuse_core.hf.guide import Guide, Vocabulary
 from specfuse_core.hf.loaded import LoadedModel
 from specfuse_core.hf.sampling import Chooser, Sampler
@@ -143,14 +143,12 @@ class LocalBackend:
             known = completed(known, *self._parts(), self._seconds)
             # What the template refuses is a part of the report already.
             with suppress(TemplateError):
+                self._check_window()
                 self.start(_TRIAL).close()
             return known
         # The code of a model and its template can raise any error.
         except Exception as error:
-            text = (
-                str(error) if isinstance(error, FusionError) else f"{type(error).__name__}: {error}"
-            )
-            return replace(known, error=text)
+            return known.failing(error)
 
     def start(self, request: Request) -> LocalSession:
         """Open a session for a request. Renders the prompt, but does not run the model yet.
@@ -190,6 +188,21 @@ class LocalBackend:
             self._guide(request, prompt),
             speech,
         )
+
+    def _check_window(self) -> None:
+        """Check that the context window has room for the smallest question.
+
+        Raises:
+            ModelLoadError: if it has none.
+            TemplateError: if the chat template refuses the question.
+        """
+        needed = self.count_prompt_tokens(_TRIAL.messages)
+        if needed >= self.context_window:
+            raise ModelLoadError(
+                f"{self.name!r}: the context window of {self.context_window} tokens is too small: "
+                f"the prompt for a question of one letter has {needed}; check the window in "
+                "config.json (max_position_embeddings), or use another model."
+            )
 
     def count_tokens(self, text: str) -> int:
         """Count the tokens of ``text`` with the model's tokenizer, without special tokens."""
@@ -264,12 +277,19 @@ class LocalBackend:
         with self._lock:
             if self._ready is None:
                 started = time.perf_counter()
-                with self._naming_itself():
-                    model, template = self._load()
-                    check_agreement(model.runner, template)
-                    self._ready = model, template
+                try:
+                    self._ready = self._loaded()
+                except BaseException as error:
+                    drop_locals(error)
+                    raise
                 self._seconds = time.perf_counter() - started
             return self._ready
+
+    def _loaded(self) -> tuple[LoadedModel, ChatTemplate]:
+        with self._naming_itself():
+            model, template = self._load()
+            check_agreement(model.runner, template)
+            return model, template
 
     @contextmanager
     def _naming_itself(self) -> Iterator[None]:

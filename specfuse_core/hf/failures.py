@@ -1,9 +1,11 @@
-"""Words the errors for a model that cannot be found or loaded.
+"""Words the errors for a model that cannot be found or loaded, and frees what they hold.
 
 This module looks at no file; ``damage`` finds the file that is damaged.
 """
 
 from __future__ import annotations
+
+import traceback
 
 import transformers
 from huggingface_hub import constants
@@ -11,7 +13,7 @@ from huggingface_hub import constants
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError, PickleWeightsError
 
-__all__ = ["failed", "not_found", "pickled"]
+__all__ = ["drop_locals", "failed", "not_found", "pickled"]
 
 
 def not_found(config: ModelConfig, what: str, answer: str, error: Exception) -> ModelNotFoundError:
@@ -66,3 +68,16 @@ def _first_line(error: Exception) -> str:
     # A line that ends with a colon is completed by the next one.
     first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return first.rstrip(".,:")
+
+
+def drop_locals(error: BaseException) -> None:
+    """Clear the variables of the functions that raised an error, and of those before it.
+
+    Otherwise the weights of a model that failed stay in memory as long as somebody has the error.
+    """
+    cleared: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in cleared:
+        traceback.clear_frames(following.__traceback__)
+        cleared.append(following)
+        following = following.__cause__ or following.__context__

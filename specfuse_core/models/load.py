@@ -186,7 +186,7 @@ def _stored(config: ModelConfig) -> ModelReport:
             weights=_memory(config),
         )
     except ModelLoadError as error:
-        return replace(report, error=str(error))
+        return report.failing(error)
 
 
 def _memory(config: ModelConfig) -> WeightsReport | None:

@@ -162,6 +162,26 @@ def test_a_model_that_fails_does_not_hide_the_others(
     )
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_the_traceback_of_a_model_that_fails_comes_with_debug(
+    models: dict[str, ModelReport | Exception],
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+) -> None:
+    failing = ModelReport("broken", "./broken").failing(ZeroDivisionError("oh"))
+    models |= {"org/gone": ModelNotFoundError("not found"), "./broken": failing}
+    assert check(*models, *options) == 1
+    plain = capsys.readouterr()
+    assert plain.err == ""
+    assert check(*models, *options, "--debug") == 1
+    debugged = capsys.readouterr()
+    assert debugged.err.startswith("Traceback (most recent call last)")
+    assert "ModelNotFoundError: not found\n" in debugged.err
+    assert debugged.err.endswith("ZeroDivisionError: oh\n")
+    if not options:
+        assert debugged.out == plain.out
+
+
 def test_models_may_be_named_as_in_the_other_commands(
     models: dict[str, ModelReport | Exception], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from specfuse_core import FusionEngine, ModelConfig
 from specfuse_core.errors import ModelLoadError, NoWeightsError
-from specfuse_core.hf import placement, shapes
+from specfuse_core.hf import loading, placement, shapes
 from specfuse_core.hf.placement import free_memory
 
 #: The vocabulary of the saved model.
@@ -158,6 +160,24 @@ def test_a_tokenizer_that_is_larger_than_the_vocabulary_is_refused(saved: Path) 
         "ids; load the tokenizer that belongs to the model",
         refusal(saved),
     )
+
+
+def test_the_weights_of_a_model_that_failed_are_freed_while_its_error_is_kept(saved: Path) -> None:
+    describe(saved, "generation_config.json", eos_token_id=90_000)
+    made: list[weakref.ref[Any]] = []
+    load = loading._weights
+
+    def watched(config: ModelConfig) -> Any:
+        model = load(config)
+        made.append(weakref.ref(model))
+        return model
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ModelLoadError) as caught:
+        patch.setattr(loading, "_weights", watched)
+        FusionEngine.from_pretrained([saved], progress=False, warm_up=True)
+    gc.collect()
+    assert [each() for each in made] == [None]
+    assert caught.value.__traceback__ is not None
 
 
 @pytest.mark.parametrize(("id_", "shown"), [(890, "no token"), (70, "'a'")])

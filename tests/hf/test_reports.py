@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -220,7 +221,12 @@ def test_a_small_context_window_hides_nothing_else() -> None:
     model = tiny.model("llama", len(tokenizer), max_position_embeddings=8)
     (report,) = FusionEngine.from_models([(model, tokenizer)]).report()
     assert report.problems == (report.error,)
-    assert "whose context window is 8" in report.error
+    assert re.fullmatch(
+        rf"'{report.name}': the context window of 8 tokens is too small: the prompt for a question "
+        r"of one letter has \d\d; check the window in config\.json \(max_position_embeddings\), or "
+        r"use another model\.",
+        report.error,
+    )
     assert (report.context_window, report.method) == (8, "packed-full")
 
 
@@ -228,9 +234,10 @@ def test_an_error_of_a_model_is_a_part_of_the_report() -> None:
     def fails() -> Any:
         raise RuntimeError("no kernel image")
 
-    assert LocalBackend("m", fails, 99).report() == ModelReport(
-        "m", context_window=99, error="RuntimeError: no kernel image"
-    )
+    report = LocalBackend("m", fails, 99).report()
+    assert report == ModelReport("m", context_window=99, error="RuntimeError: no kernel image")
+    assert report.traceback.startswith("Traceback (most recent call last)")
+    assert 'raise RuntimeError("no kernel image")' in report.traceback
 
 
 def test_a_device_that_is_not_there_is_a_part_of_the_report(saved: Path) -> None:
