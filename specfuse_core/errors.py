@@ -30,7 +30,9 @@ The tree (indent = subclass)::
 
 The warnings::
 
-    SlowMethodWarning                 a model runs slower than it should; derives from UserWarning
+    FusionWarning                     root of all warnings; derives from UserWarning
+        AdapterBaseWarning            an adapter was trained on another base model
+        SlowMethodWarning             a model runs slower than it should
 
 No error derives from ValueError, TypeError or RuntimeError. LlamaIndex treats the first two as an
 answer that it could not parse and returns "Empty Response", and treats a RuntimeError as a nested
@@ -40,6 +42,7 @@ event loop.
 from typing import Self
 
 __all__ = [
+    "AdapterBaseWarning",
     "AnswerTimeoutError",
     "ConfigError",
     "DuplicateNameError",
@@ -47,6 +50,7 @@ __all__ = [
     "EmptyEnsembleError",
     "EmptyStopStringError",
     "FusionError",
+    "FusionWarning",
     "GenerationError",
     "InvalidConstraintError",
     "InvalidLimitError",
@@ -180,7 +184,18 @@ class AnswerTimeoutError(GenerationError):
     """Raised if an answer takes longer than its time limit. Its base models have stopped."""
 
 
-class SlowMethodWarning(UserWarning):
+class FusionWarning(UserWarning):
+    """Root of all warnings issued by specfuse."""
+
+
+class AdapterBaseWarning(FusionWarning):
+    """Issued if an adapter names another base model than the one that it is loaded on.
+
+    Only names are compared. The weights of both may be equal.
+    """
+
+
+class SlowMethodWarning(FusionWarning):
     """Issued if a model runs with a slower method than it should need.
 
     The answers are the same. The message has the reason why each faster method failed.

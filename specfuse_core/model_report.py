@@ -145,6 +145,8 @@ class ModelReport:
         tokenizer: the tokenizer.
         vocabulary: number of ids that the model gives logits for.
         seconds: seconds that loading took.
+        adapter_base: the base model that the adapter was trained on, if its name is not that of the
+            model that it is loaded on.
     """
 
     name: str
@@ -164,6 +166,7 @@ class ModelReport:
     tokenizer: TokenizerReport | None = None
     vocabulary: int | None = None
     seconds: float | None = None
+    adapter_base: str | None = None
 
     @property
     def fits(self) -> bool:
@@ -198,6 +201,11 @@ class ModelReport:
             found.append(
                 f"the weights need {weights.size / weights.free:.0%} of the free memory, which "
                 "leaves little for the caches of long conversations"
+            )
+        if self.adapter_base is not None:
+            found.append(
+                f"the adapter was trained on {self.adapter_base!r} and is loaded on {self.path!r}; "
+                "check that they are the same model"
             )
         if self.failures and not self.slow:
             found.append(f"models of this kind cannot use a faster method than {self.method!r}")

@@ -28,8 +28,8 @@ from specfuse_core.command.reporting import INTERRUPTED, complain, reported, say
 from specfuse_core.config import FusionConfig, ModelConfig
 from specfuse_core.errors import (
     EmptyConversationError,
+    FusionWarning,
     InvalidOptionError,
-    SlowMethodWarning,
     UnknownOptionError,
 )
 from specfuse_core.fusion import FusionEngine
@@ -237,7 +237,7 @@ def _check(models: Sequence[ModelConfig], *, json: bool, debug: bool) -> int:
     )
     with warnings.catch_warnings():
         # The reports say it, too.
-        warnings.simplefilter("ignore", SlowMethodWarning)
+        warnings.simplefilter("ignore", FusionWarning)
         while True:
             with Screen(sys.stderr).waiting("loading"):
                 report = next(found, None)

@@ -21,9 +21,9 @@ from specfuse_core.command.lines import one_line
 from specfuse_core.errors import (
     EmptyStopStringError,
     FusionError,
+    FusionWarning,
     InvalidConstraintError,
     InvalidOptionError,
-    SlowMethodWarning,
     UnknownOptionError,
 )
 
@@ -63,7 +63,7 @@ def reported(debug: bool) -> Iterator[None]:
 def _warn(
     show_others: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any
 ) -> None:
-    if issubclass(category, SlowMethodWarning):
+    if issubclass(category, FusionWarning):
         say(f"warning: {message}")
     else:
         show_others(message, category, *rest)

@@ -6,7 +6,7 @@ This module does not open adapters with PEFT; that is done in ``adapters``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -16,9 +16,17 @@ from specfuse_core.checkpoint import check_safetensors, damaged, read_object
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError, NoWeightsError
 from specfuse_core.hf.failures import pickled
-from specfuse_core.hf.hub import cached, download, missing
+from specfuse_core.hf.hub import cached, download, folder_of, missing
 
-__all__ = ["check_adapter", "described", "fetch_adapter", "has_tokenizer", "look_up", "shapes"]
+__all__ = [
+    "check_adapter",
+    "described",
+    "fetch_adapter",
+    "has_tokenizer",
+    "look_up",
+    "other_base",
+    "shapes",
+]
 
 _DESCRIPTION = "adapter_config.json"
 _WEIGHTS, _PICKLED = "adapter_model.safetensors", "adapter_model.bin"
@@ -130,6 +138,40 @@ def described(source: ModelConfig, folder: Path) -> Mapping[str, Any]:
     if not (folder / _DESCRIPTION).is_file():
         raise _no_adapter(source, folder)
     return read_object(source.path, folder / _DESCRIPTION)
+
+
+def other_base(config: ModelConfig, source: ModelConfig, folder: Path) -> str | None:
+    """Return the base model that an adapter was trained on, if that seems to be another one.
+
+    Args:
+        config: the model that the adapter is loaded on.
+        source: where the adapter is.
+        folder: the folder with its files.
+
+    Returns:
+        Its hub id or directory; None if the adapter names no base model, or the names agree.
+    """
+    named = described(source, folder).get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
+        return None
+    given = [config.path]
+    files = folder_of(config)
+    if files is not None and (files / "config.json").is_file():
+        # Older versions of transformers wrote there what a model was made from.
+        original = read_object(config.path, files / "config.json").get("_name_or_path")
+        given += [original] if isinstance(original, str) and original else []
+    return named if _names(named).isdisjoint(set().union(*map(_names, given))) else None
+
+
+def _names(path: str) -> set[str]:
+    """The names of a model by its hub id or directory, also one in the hub's cache or a link."""
+    place = Path(path).expanduser()
+    places = [PureWindowsPath(path), *([place.resolve()] if place.exists() else [])]
+    names = [place.name for place in places]
+    for part in (part for place in places for part in place.parts):
+        if part.startswith("models--"):
+            names.append(part.rpartition("--")[2])
+    return {name.lower() for name in names if name}
 
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:

@@ -15,12 +15,18 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from specfuse_core.config import ModelConfig
-from specfuse_core.errors import ModelLoadError
-from specfuse_core.hf.adapter_files import check_adapter, described, fetch_adapter, shapes
+from specfuse_core.errors import AdapterBaseWarning, ModelLoadError
+from specfuse_core.hf.adapter_files import (
+    check_adapter,
+    described,
+    fetch_adapter,
+    other_base,
+    shapes,
+)
 from specfuse_core.hf.hub import cached
 from specfuse_core.hf.trees import twin
 
-__all__ = ["with_adapter"]
+__all__ = ["checked_base", "with_adapter"]
 
 _PREFIX = "base_model.model."
 #: Initializations of LoRA layers that leave the weights of the base model as they are.
@@ -89,6 +95,19 @@ def with_adapter(base: PreTrainedModel, config: ModelConfig, source: ModelConfig
         raise _unfit(config, source, folder, reason)
     _share_again(private)
     return model.eval().requires_grad_(False)
+
+
+def checked_base(config: ModelConfig, source: ModelConfig) -> str | None:
+    """Return the base model that an adapter was trained on, if its name is another, and warn."""
+    trained_on = other_base(config, source, fetch_adapter(source))
+    if trained_on is not None:
+        warnings.warn(
+            f"the adapter {source.path!r} was trained on {trained_on!r} and is loaded on "
+            f"{config.path!r}; check that they are the same model.",
+            AdapterBaseWarning,
+            stacklevel=2,
+        )
+    return trained_on
 
 
 def _base_config(source: ModelConfig, folder: Path) -> Mapping[str, Any]:

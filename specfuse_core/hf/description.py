@@ -33,6 +33,7 @@ def completed(
     window, ends = model.runner.context_window, sorted(template.ends)
     return replace(
         known,
+        adapter_base=model.trained_on,
         context_window=window if window < UNBOUNDED else None,
         template_source="none" if template.plain else known.template_source or "model",
         weights=_weights(model.runner, known.weights),

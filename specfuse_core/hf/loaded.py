@@ -30,6 +30,7 @@ class LoadedModel:
         method: name of a context method. By default the fastest correct method is measured, with a
             :class:`SlowMethodWarning` if it is slower than a model of this kind needs.
         base: the model whose weights it shares, which others may share as long as it is in use.
+        trained_on: the base model that its adapter was trained on, if that seems to be another one.
     """
 
     #: The choice for each model. A measurement changes the attention window temporarily, which must
@@ -40,10 +41,16 @@ class LoadedModel:
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(
-        self, runner: Runner, method: str | None = None, *, base: PreTrainedModel | None = None
+        self,
+        runner: Runner,
+        method: str | None = None,
+        *,
+        base: PreTrainedModel | None = None,
+        trained_on: str | None = None,
     ) -> None:
         self.runner = runner
         self.base = base
+        self.trained_on = trained_on
         self._choice = self._measure(runner) if method is None else MethodChoice(method, {}, False)
 
     @classmethod

@@ -23,7 +23,7 @@ from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, ModelNotFoundError, NoWeightsError
 from specfuse_core.hf import adapter_files
 from specfuse_core.hf.adapter_files import check_adapter, fetch_adapter, has_tokenizer
-from specfuse_core.hf.adapters import with_adapter
+from specfuse_core.hf.adapters import checked_base, with_adapter
 from specfuse_core.hf.damage import check_intact
 from specfuse_core.hf.downloads import Watcher, download_weights, is_cached
 from specfuse_core.hf.failures import failed, pickled
@@ -111,8 +111,11 @@ def load_model(config: ModelConfig) -> tuple[LoadedModel, ChatTemplate]:
             base = _bases.get(base_key)
             if base is None:
                 base = _bases[base_key] = _weights(config)
-            whole = base if source is None else with_adapter(base, config, source)
-            model = _in_use[key] = LoadedModel(Runner(whole), base=base)
+            whole, trained_on = base, None
+            if source is not None:
+                whole = with_adapter(base, config, source)
+                trained_on = checked_base(config, source)
+            model = _in_use[key] = LoadedModel(Runner(whole), base=base, trained_on=trained_on)
         tokenizer = _tokenizer(config)
     template = template_of(
         model.runner.model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 
 from specfuse_core import FusionEngine, ModelConfig
 from specfuse_core.errors import (
+    AdapterBaseWarning,
     InvalidOptionError,
     ModelLoadError,
     ModelNotFoundError,
@@ -36,6 +38,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:Futu
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
     return Case(tmp_path)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
+    return folder
 
 
 def refusal(
@@ -79,9 +88,46 @@ def test_an_adapter_for_another_architecture_of_the_same_shapes_is_refused(
     )
     # If the base that it names is not on this machine, it is not known of which type that is.
     change(case.paths[0], base_model_name_or_path="./elsewhere")
-    FusionEngine.from_pretrained(
-        [ModelConfig(path=str(other), adapter=str(case.paths[0]))], progress=False, warm_up=True
+    with pytest.warns(AdapterBaseWarning):
+        FusionEngine.from_pretrained(
+            [ModelConfig(path=str(other), adapter=str(case.paths[0]))], progress=False, warm_up=True
+        )
+
+
+@pytest.mark.parametrize("named", ["org/other-7b", "/models/other-7b/", "C:\\models\\other-7b"])
+def test_an_adapter_that_names_another_base_is_noted(case: Case, named: str) -> None:
+    change(case.paths[0], base_model_name_or_path=named)
+    expected = (
+        f"the adapter {str(case.paths[0])!r} was trained on {named!r} and is loaded on "
+        f"{str(case.base)!r}; check that they are the same model."
     )
+    engine = case.engine(case.config(0), case.config(0, name="again"), case.config(1))
+    with pytest.warns(AdapterBaseWarning) as caught:
+        first, again, second = engine.report()
+    assert [str(each.message) for each in caught] == [expected]
+    assert (first.adapter_base, again.adapter_base, second.adapter_base) == (named, named, None)
+    note = expected.replace(f"adapter {str(case.paths[0])!r}", "adapter").removesuffix(".")
+    assert [note in report.notes for report in (first, again, second)] == [True, True, False]
+    assert first.fits
+
+
+def test_a_base_with_another_path_and_the_same_name_is_the_same(
+    case: Case, tmp_path: Path, cache: Path
+) -> None:
+    (tmp_path / "link").symlink_to(case.base)
+    keep(cache, "org/Base", case.base)
+    (snapshot,) = cache.glob("models--org--Base/snapshots/*")
+    for named in ("org/base", "/elsewhere/Base/", "D:\\base", str(case.base), str(snapshot), None):
+        for path in (case.base, tmp_path / "link", "org/Base", snapshot):
+            change(case.paths[0], base_model_name_or_path=named)
+            config = ModelConfig(path=path, adapter=str(case.paths[0]))
+            FusionEngine.from_pretrained([config], progress=False, warm_up=True)
+    # A copy says what it was made from.
+    described = json.loads((case.base / "config.json").read_text())
+    described["_name_or_path"] = "org/original"
+    (case.base / "config.json").write_text(json.dumps(described))
+    change(case.paths[0], base_model_name_or_path="org/original")
+    case.engine(case.config(0), warm_up=True)
 
 
 @pytest.mark.parametrize(
@@ -220,13 +266,6 @@ def test_an_adapter_that_failed_leaves_the_base_as_it_was(case: Case, tmp_path: 
 
 
 # The hub
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "hub"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
-    return folder
 
 
 def test_adapters_and_bases_in_the_cache_are_used_without_the_network(
