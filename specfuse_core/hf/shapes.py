@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
+from specfuse_core.checkpoint import weight_files
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelLoadError, NoWeightsError
 from specfuse_core.hf.placement import free_memory
@@ -138,4 +139,5 @@ def _stored(config: ModelConfig) -> int:
     directory = Path(config.path).expanduser()
     if config.gguf_file is not None or not directory.is_dir():
         return 0
-    return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+    files = weight_files(config.path, directory)
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -65,6 +65,13 @@ def test_an_absurd_configuration_is_refused_before_memory_is_allocated(
     assert message.startswith(f"{str(saved)!r}: ")
 
 
+def test_weights_in_another_form_do_not_count_for_the_size(saved: Path) -> None:
+    """Some repositories have the weights twice, in files that transformers does not load."""
+    (saved / "consolidated.safetensors").write_bytes(b"\0" * 10**7)
+    describe(saved, hidden_size=256, intermediate_size=512, num_hidden_layers=1)
+    assert "but the weights have only 0.3 MB" in refusal(saved)
+
+
 def test_a_model_that_is_larger_than_the_free_memory_is_refused(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
