@@ -36,11 +36,13 @@ class ToolCall:
         name: name of the tool.
         arguments: the parsed arguments.
         id: id of the call, which the message with the tool's result repeats.
+        error: why the call must not be run; None if it is complete and valid.
     """
 
     name: str
     arguments: Mapping[str, Any]
     id: str = ""
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
