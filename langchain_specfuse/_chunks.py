@@ -4,30 +4,42 @@ Chunks are merged by rules that differ between ``invoke``, ``stream`` and the v3
 joined, integers are added, different floats are an error, and the last value of a metadata key may
 win. So only the first chunk has the model's name, and only the last chunk has the usage. The data
 of a round are in a list in ``additional_kwargs``.
+
+langchain-core completes incomplete JSON when it merges the chunks of a call. The arguments of an
+invalid call therefore end with a bracket that closes nothing, which every parser refuses.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any, Literal
 
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
-from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from specfuse_core import Segment, Usage
+from specfuse_core.frameworks.aliases import renamed_options
+from specfuse_core.frameworks.cut import Cut
 from specfuse_core.trace import answer_summary, round_summary
-from specfuse_core.types import FinishReason
+from specfuse_core.types import CallDelta, FinishReason
 
-__all__ = ["PROVIDER", "Chunks", "Detail"]
+__all__ = ["CUT_OFF", "PROVIDER", "Chunks", "Detail", "with_errors"]
 
 PROVIDER = "specfuse"
 Detail = Literal["off", "summary", "rounds"]
 
 #: Blocks 0 and 1 of an answer are its reasoning and its text. Calls must not merge with them.
 _FIRST_CALL = 2
-#: Makes incomplete arguments unreadable. langchain-core would complete them to a valid call.
-_CUT_OFF = "cut off: "
+#: Arguments are streamed in pieces of words with about so many characters.
+_PIECE = re.compile(r"(?s).{1,32}\S*\s*")
+
+#: Keys of the response metadata: why the answer must not be used, and the error of each invalid
+#: call by the id of the call. Merged chunks have no other place for them.
+CUT_OFF = "cut_off"
+_ERRORS = "tool_call_errors"
 
 _FINISH: dict[FinishReason, str] = {
     "stop": "stop",
@@ -44,19 +56,22 @@ class Chunks:
     Args:
         model_name: the name of the ensemble.
         detail: how much fusion metadata the chunks have.
+        cut: what a limit cuts from the answer.
     """
 
-    def __init__(self, model_name: str, detail: Detail) -> None:
+    def __init__(self, model_name: str, detail: Detail, cut: Cut) -> None:
         self._metadata: dict[str, Any] = {"model_name": model_name, "model_provider": PROVIDER}
         self._detail = detail
+        self._cut = cut
         self._recorded = 0  # index of the last round in the metadata
-        self._calls = 0
-        self._open: tuple[str, str] | None = None  # name and id of the current call
         self._arguments = ""
+        self._valid = 0
+        self._errors: dict[str, str] = {}
 
     def feed(self, segment: Segment) -> list[ChatGenerationChunk]:
         """Return the chunks of one segment. No chunk has both text and a call."""
         chunks = []
+        segment = self._cut.watched(segment)
         extra = self._rounds(segment)
         if segment.channel == "text" and (segment.text or extra):
             chunks.append(self._chunk(segment.text, extra))
@@ -66,9 +81,9 @@ class Chunks:
         elif segment.call is not None:
             if extra:
                 chunks.append(self._chunk("", extra))
-            chunks += self._call(segment)
+            chunks += self._call(segment.call)
         if segment.finish_reason is not None and segment.usage is not None:
-            chunks += self._last(segment.finish_reason, segment.usage)
+            chunks.append(self._last(segment.finish_reason, segment.usage))
         return chunks
 
     def _rounds(self, segment: Segment) -> dict[str, Any]:
@@ -78,25 +93,24 @@ class Chunks:
         self._recorded = played.index
         return {"specfuse_rounds": [round_summary(played)]}
 
-    def _call(self, segment: Segment) -> list[ChatGenerationChunk]:
-        delta = segment.call
-        if delta is None:
-            return []
+    def _call(self, delta: CallDelta) -> Iterator[ChatGenerationChunk]:
+        index = _FIRST_CALL + delta.index
         if delta.name is not None:
-            self._open, self._arguments = (delta.name, delta.id), ""
+            self._arguments = ""
+            call = tool_call_chunk(name=delta.name, args="", id=delta.id, index=index)
+            yield self._chunk("", {}, tool_call_chunks=[call])
         self._arguments += delta.arguments
-        return [self._called(self._arguments)] if delta.call is not None else []
+        for piece in _PIECE.findall(delta.arguments):
+            yield self._chunk("", {}, tool_call_chunks=[tool_call_chunk(args=piece, index=index)])
+        if delta.call is not None and delta.call.error is None:
+            self._valid += 1
+        elif delta.call is not None and delta.call.error is not None:
+            self._errors[delta.id] = renamed_options(delta.call.error)
+            spoiled = tool_call_chunk(args=_spoiling(self._arguments), index=index)
+            yield self._chunk("", {}, tool_call_chunks=[spoiled])
 
-    def _called(self, arguments: str) -> ChatGenerationChunk:
-        name, id_ = self._open or ("", "")
-        call = tool_call_chunk(name=name, args=arguments, id=id_, index=_FIRST_CALL + self._calls)
-        self._calls += 1
-        self._open = None
-        return self._chunk("", {}, tool_call_chunks=[call])
-
-    def _last(self, finish: FinishReason, usage: Usage) -> list[ChatGenerationChunk]:
-        cut = [self._called(_CUT_OFF + self._arguments)] if self._open else []
-        complete = finish == "stop" and self._calls > 0
+    def _last(self, finish: FinishReason, usage: Usage) -> ChatGenerationChunk:
+        complete = finish == "stop" and self._valid > 0 and not self._errors
         reason = "tool_calls" if complete else _FINISH[finish]
         last = self._chunk(
             "",
@@ -108,11 +122,17 @@ class Chunks:
             ),
             chunk_position="last",
         )
-        last.message.response_metadata["finish_reason"] = reason
+        metadata = last.message.response_metadata
+        metadata["finish_reason"] = reason
+        metadata["closed_by_force"] = self._cut.closed_by_force
+        if self._cut.reason is not None:
+            metadata[CUT_OFF] = self._cut.reason
+        if self._errors:
+            metadata[_ERRORS] = self._errors
         last.generation_info = {"finish_reason": reason}
         if self._detail != "off":
-            last.message.response_metadata["specfuse"] = answer_summary(finish, usage)
-        return [*cut, last]
+            metadata["specfuse"] = answer_summary(finish, usage)
+        return last
 
     def _chunk(self, text: str, extra: dict[str, Any], **fields: Any) -> ChatGenerationChunk:
         metadata, self._metadata = self._metadata, {}
@@ -120,3 +140,32 @@ class Chunks:
             content=text, additional_kwargs=extra, response_metadata=metadata, **fields
         )
         return ChatGenerationChunk(message=message)
+
+
+def with_errors(result: ChatResult) -> ChatResult:
+    """Set the errors of the invalid calls of an answer, which merging its chunks has dropped."""
+    for generation in result.generations:
+        message = generation.message
+        if isinstance(message, AIMessage):
+            errors = message.response_metadata.get(_ERRORS, {})
+            for call in message.invalid_tool_calls:
+                call["error"] = errors.get(call["id"], call["error"])
+    return result
+
+
+def _spoiling(arguments: str) -> str:
+    """Return a text after which the JSON in ``arguments`` is invalid, whatever follows."""
+    opened: list[str] = []
+    quoted = escaped = False
+    for character in arguments:
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        elif character == '"':
+            quoted = True
+        elif character in "{[":
+            opened.append(character)
+        elif character in "]}" and opened:
+            opened.pop()
+    ended = "\\" * escaped + '"' * quoted
+    return ended + ("}" if opened and opened[-1] == "[" else "]")

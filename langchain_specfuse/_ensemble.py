@@ -21,6 +21,7 @@ from langchain_specfuse._chunks import PROVIDER, Detail
 from langchain_specfuse._messages import turns_of
 from langchain_specfuse._tools import described, tools_of
 from specfuse_core import FusionConfig, FusionEngine, __version__
+from specfuse_core.answer.limits import DEFAULT_TOKENS
 from specfuse_core.frameworks.arguments import SAMPLING, given
 from specfuse_core.frameworks.fields import EngineFields
 from specfuse_core.frameworks.registry import model_configs
@@ -88,7 +89,7 @@ class Ensemble(EngineFields, BaseChatModel):
             "drafters": self.drafters,
             "verifiers": self.verifiers,
             **config.replace(**self._knobs(values)).model_dump(),
-            **given(values, (*SAMPLING, "max_tokens", "timeout")),
+            **given(values, (*SAMPLING, "max_tokens", "max_call_tokens", "on_limit", "timeout")),
             "stop": self.stop,
         }
 
@@ -118,6 +119,7 @@ class Ensemble(EngineFields, BaseChatModel):
         window = self._window()
         if window is not None:
             profile["max_input_tokens"] = window
+            profile["max_output_tokens"] = min(self.max_tokens or DEFAULT_TOKENS, window)
         return cast(ModelProfile, profile)
 
     def get_token_ids(self, text: str) -> list[int]:

@@ -24,6 +24,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ValidationError
 from pydantic.v1 import ValidationError as ValidationErrorV1
 
+from langchain_specfuse._chunks import CUT_OFF
 from specfuse_core.errors import InvalidConstraintError
 
 __all__ = ["CALLED", "JSON", "Method", "is_pydantic", "parser_of", "schema_of"]
@@ -100,6 +101,7 @@ class _Json(_Strict):
     target: Any = None
 
     def _check(self, message: AIMessage | None, text: str) -> None:
+        _check_whole(message, text)
         try:
             json.loads(text)
         except ValueError as error:
@@ -132,6 +134,7 @@ class _Json(_Strict):
 
 class _StrictCall(_Strict):
     def _check(self, message: AIMessage | None, text: str) -> None:
+        _check_whole(message, text)
         if message is not None and (message.invalid_tool_calls or not message.tool_calls):
             raise _unfinished(message, text)
 
@@ -184,12 +187,26 @@ def _message(generation: Generation) -> AIMessage | None:
     return message if isinstance(message, AIMessage) else None
 
 
+def _check_whole(message: AIMessage | None, text: str) -> None:
+    """Raise an error if a limit cut the answer, even if it is a valid object."""
+    reason = message.response_metadata.get(CUT_OFF) if message else None
+    if message is not None and reason is not None:
+        raise OutputParserException(
+            f"the answer {_written(message, text)!r} is incomplete, because {reason}. Use a larger "
+            "max_tokens, or on_limit='close' to get the incomplete object.",
+            llm_output=text,
+        )
+
+
 def _unfinished(message: AIMessage | None, text: str) -> OutputParserException:
     finish = message.response_metadata.get("finish_reason") if message else None
-    cut = message.invalid_tool_calls[0]["args"] if message and message.invalid_tool_calls else text
-    hint = "use a larger max_tokens" if finish == "length" else "ask again, or simplify the schema"
     return OutputParserException(
-        f"the answer ended before the object was complete (finish_reason {finish!r}, answer "
-        f"{cut!r}); {hint}.",
+        f"the answer {_written(message, text)!r} is not an object of the schema (finish_reason "
+        f"{finish!r}). Ask again, or simplify the schema.",
         llm_output=text,
     )
+
+
+def _written(message: AIMessage | None, text: str) -> str:
+    calls = message.invalid_tool_calls if message else []
+    return str(calls[0]["args"]) if calls else text

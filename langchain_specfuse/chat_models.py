@@ -23,7 +23,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
-from langchain_specfuse._chunks import Chunks
+from langchain_specfuse._chunks import Chunks, with_errors
 from langchain_specfuse._ensemble import Ensemble
 from langchain_specfuse._events import Rounds
 from langchain_specfuse._messages import turns_of
@@ -34,6 +34,7 @@ from specfuse_core import FusionEngine
 from specfuse_core.answer.deadline import Deadline
 from specfuse_core.errors import InvalidOptionError
 from specfuse_core.frameworks.arguments import check_call, request_options
+from specfuse_core.frameworks.cut import Cut
 
 __all__ = ["ChatSpecFuse"]
 
@@ -230,7 +231,8 @@ class ChatSpecFuse(Ensemble):
         tools = tools_of(values.get("tools") or ())
         options = request_options(values, stop if stop is not None else self.stop, tools)
         options |= {"conversation": turns_of(messages), "cancel": deadline}
-        return engine, options, deadline, Chunks(",".join(engine.models), self.fusion_metadata)
+        chunks = Chunks(",".join(engine.models), self.fusion_metadata, Cut(values))
+        return engine, options, deadline, chunks
 
     def _stream(
         self,
@@ -286,6 +288,15 @@ class ChatSpecFuse(Ensemble):
     ) -> ChatResult:
         stream = self._astream(messages, stop, run_manager, **kwargs)
         return generate_from_stream(iter([chunk async for chunk in stream]))
+
+    # The errors of invalid calls are set here, because langchain-core may also merge the chunks of
+    # _stream itself.
+
+    def _generate_with_cache(self, *args: Any, **kwargs: Any) -> ChatResult:
+        return with_errors(super()._generate_with_cache(*args, **kwargs))
+
+    async def _agenerate_with_cache(self, *args: Any, **kwargs: Any) -> ChatResult:
+        return with_errors(await super()._agenerate_with_cache(*args, **kwargs))
 
     def bind_tools(
         self,

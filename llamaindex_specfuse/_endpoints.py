@@ -33,6 +33,7 @@ from specfuse_core import Message, Segment
 from specfuse_core.answer.async_stream import pulled
 from specfuse_core.answer.deadline import Deadline
 from specfuse_core.frameworks.arguments import check_call, request_options
+from specfuse_core.frameworks.cut import Cut
 
 __all__ = ["Endpoints"]
 
@@ -129,7 +130,7 @@ class Endpoints(Ensemble):
                 stop = [*stop, _OBSERVATION]
             options = request_options(values, stop, tools_of(values.get("tools") or ()))
             segments = engine.stream(turns, cancel=deadline, **options)
-            answer = Answer(watch.request_id, ",".join(engine.models))
+            answer = Answer(watch.request_id, ",".join(engine.models), Cut(values))
             return _Run(segments, deadline, answer, watch)
 
     async def _abegin(

@@ -15,12 +15,12 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from llamaindex_specfuse.errors import NotPicklableError
 from llamaindex_specfuse.tokenizer import ConservativeTokenizer
-from specfuse_core import Request
 from specfuse_core.frameworks.fields import EngineFields
 
 __all__ = ["Ensemble"]
 
-_LIMIT: Any = Request.__dataclass_fields__["max_new_tokens"].default
+#: Number of tokens that PromptHelper and memories reserve for an answer if no limit is set.
+_RESERVED = 512
 #: Maximum number of tokens that chat templates add, which PromptHelper does not count.
 _AROUND = 64
 
@@ -46,7 +46,7 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
         windows = [window for window in self._windows() if window is not None]
         known = len(windows) == len(self._windows())
         window = min(windows) if known else self._base().context_window
-        wanted = max(self.max_tokens or _LIMIT, _AROUND)
+        wanted = max(self.max_tokens or _RESERVED, _AROUND)
         return LLMMetadata(
             context_window=window,
             num_output=min(wanted, window // 2),
@@ -62,7 +62,7 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
             "class_name": self.class_name(),
             "model_name": self.model_name,
             "context_window": self._window(),
-            "max_tokens": self.max_tokens or _LIMIT,
+            "max_tokens": self.max_tokens or _RESERVED,
             "temperature": self.temperature or 0.0,
             "is_chat_model": True,
             "is_function_calling_model": self.is_function_calling_model,

@@ -1,8 +1,9 @@
 """Converts the engine's segments to LlamaIndex responses.
 
-A response has the text so far, and the new text as its delta. The fusion metadata are in ``raw``,
-which never becomes part of a later prompt. The last response of a stream adds no text. It has the
-summary and the usage.
+A response has the text so far, and the new text as its delta. The arguments of a call grow in the
+responses of a stream; they are a string until the call is complete. The fusion metadata are in
+``raw``, which never becomes part of a later prompt. The last response of a stream adds no text. It
+has the summary, the usage and the calls that must not be run, and its message leaves these out.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from specfuse_core import Segment, ToolCall, Usage
+from specfuse_core import Segment, Usage
+from specfuse_core.frameworks.aliases import renamed_options
+from specfuse_core.frameworks.cut import Cut
 from specfuse_core.trace import answer_summary
-from specfuse_core.types import FinishReason
+from specfuse_core.types import CallDelta, FinishReason
 
-__all__ = ["Answer", "as_completion", "finish_reason", "whole"]
+__all__ = ["Answer", "as_completion", "call_errors", "cut_off", "finish_reason", "whole"]
 
 
 class Answer:
@@ -34,13 +37,16 @@ class Answer:
     Args:
         request_id: the id that its events and responses share.
         model_name: names of the base models.
+        cut: what a limit cuts from the answer.
     """
 
-    def __init__(self, request_id: str, model_name: str) -> None:
+    def __init__(self, request_id: str, model_name: str, cut: Cut) -> None:
         self._request = {"request_id": request_id, "model": model_name}
         self._text = ""
         self._thought = ""
-        self._calls: list[ToolCall] = []
+        self._cut = cut
+        self._calls: list[ToolCallBlock] = []
+        self._invalid: list[dict[str, Any]] = []
         self._segments: list[dict[str, Any]] = []
 
     def feed(self, segment: Segment) -> list[ChatResponse]:
@@ -48,10 +54,11 @@ class Answer:
         return list(self._responses(segment))
 
     def _responses(self, segment: Segment) -> Iterator[ChatResponse]:
-        called = segment.call.call if segment.call else None
-        if called is not None:
-            self._calls.append(called)
-        if segment.text or called is not None:
+        segment = self._cut.watched(segment)
+        delta = segment.call
+        if delta is not None:
+            self._call(delta)
+        if segment.text or delta is not None:
             record: dict[str, Any] = {
                 "model": segment.author,
                 "text": segment.text,
@@ -67,13 +74,41 @@ class Answer:
             elif segment.channel == "reasoning":
                 self._thought += segment.text
                 yield self._response("", raw, thinking_delta=segment.text)
-            elif called is not None:
+            else:
                 yield self._response("", raw)
         if segment.finish_reason is not None and segment.usage is not None:
             yield self._response("", self._account(segment.finish_reason, segment.usage))
 
+    def _call(self, delta: CallDelta) -> None:
+        if delta.name is not None:
+            block = ToolCallBlock(tool_call_id=delta.id, tool_name=delta.name, tool_kwargs="")
+            self._calls.append(block)
+        block = self._calls.pop()
+        if delta.call is None:
+            grown = f"{block.tool_kwargs}{delta.arguments}"
+            self._calls.append(block.model_copy(update={"tool_kwargs": grown}))
+        elif delta.call.error is None:
+            whole = {"tool_kwargs": dict(delta.call.arguments)}
+            self._calls.append(block.model_copy(update=whole))
+        else:
+            self._invalid.append(
+                {
+                    "id": delta.id,
+                    "name": delta.call.name,
+                    "arguments": block.tool_kwargs,
+                    "error": renamed_options(delta.call.error),
+                }
+            )
+
     def _account(self, finish: FinishReason, usage: Usage) -> dict[str, Any]:
-        summary = {**self._request, **answer_summary(finish, usage), "segments": self._segments}
+        summary = {
+            **self._request,
+            **answer_summary(finish, usage),
+            "closed_by_force": self._cut.closed_by_force,
+            "cut_off": self._cut.reason,
+            "invalid_tool_calls": self._invalid,
+            "segments": self._segments,
+        }
         return {
             "specfuse": summary,
             "usage": {
@@ -92,23 +127,20 @@ class Answer:
             blocks.append(ThinkingBlock(content=self._thought))
         if self._text or not self._calls:
             blocks.append(TextBlock(text=self._text))
-        blocks += [
-            ToolCallBlock(
-                tool_call_id=call.id, tool_name=call.name, tool_kwargs=dict(call.arguments)
-            )
-            for call in self._calls
-        ]
+        blocks += self._calls
         # LlamaIndex's programs only look for calls here (program/utils.py).
         extra = {"tool_calls": [_openai(call) for call in self._calls]} if self._calls else {}
         return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
 
 
-def _openai(call: ToolCall) -> dict[str, Any]:
-    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+def _openai(call: ToolCallBlock) -> dict[str, Any]:
+    arguments = call.tool_kwargs
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
     return {
-        "id": call.id,
+        "id": call.tool_call_id,
         "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
+        "function": {"name": call.tool_name, "arguments": arguments},
     }
 
 
@@ -119,8 +151,23 @@ def whole(response: ChatResponse) -> ChatResponse:
 
 def finish_reason(response: ChatResponse) -> str | None:
     """Return why the answer ended; None if it has not ended, or if another model wrote it."""
+    return _summary(response).get("finish_reason")
+
+
+def cut_off(response: ChatResponse) -> str | None:
+    """Return why the answer must not be used; None if it may be used."""
+    return _summary(response).get("cut_off")
+
+
+def call_errors(response: ChatResponse) -> list[str]:
+    """Return what is wrong with each call that must not be run."""
+    calls = _summary(response).get("invalid_tool_calls") or ()
+    return [f"{call['name']!r}: {call['error']}" for call in calls]
+
+
+def _summary(response: ChatResponse) -> dict[str, Any]:
     told = response.raw.get("specfuse") if isinstance(response.raw, dict) else None
-    return told.get("finish_reason") if told else None
+    return told or {}
 
 
 def as_completion(response: ChatResponse) -> CompletionResponse:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 from typing import Any, Generic
 
-from llama_index.core.base.llms.types import ChatResponse
+from llama_index.core.base.llms.types import ChatResponse, ToolCallBlock
 from llama_index.core.bridge.pydantic import BaseModel, ValidationError
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.types import Model, PydanticProgramMode
 from pydantic_core import from_json
 
-from llamaindex_specfuse._messages import calls_of
-from llamaindex_specfuse._responses import finish_reason
+from llamaindex_specfuse._responses import cut_off, finish_reason
 from llamaindex_specfuse.errors import StructuredAnswerError
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidConstraintError
@@ -73,6 +72,12 @@ class Form(Generic[Model]):
             StructuredAnswerError: if the answer was truncated, or the class refuses it.
         """
         text = self._text(response)
+        reason = cut_off(response)
+        if reason is not None:
+            raise StructuredAnswerError(
+                f"the answer {text!r} is not a whole {self._class.__name__}, because {reason}. Use "
+                "a larger max_tokens, or on_limit='close' to get the incomplete object."
+            )
         try:
             return self._class.model_validate_json(text)
         except ValidationError as error:
@@ -80,14 +85,10 @@ class Form(Generic[Model]):
             problems = "; ".join(
                 ": ".join([*map(str, found["loc"]), found["msg"]]) for found in error.errors()
             )
-            hint = (
-                "use a larger max_tokens"
-                if finish == "length"
-                else "ask again, or change the class so that it accepts such values"
-            )
             raise StructuredAnswerError(
                 f"the answer {text!r} is not a valid {self._class.__name__} ({problems}; "
-                f"finish_reason {finish!r}); {hint}."
+                f"finish_reason {finish!r}); ask again, or change the class so that it accepts "
+                "such values."
             ) from error
 
     def partial(self, response: ChatResponse) -> Model | FlexibleModel | None:
@@ -113,5 +114,9 @@ class Form(Generic[Model]):
     def _text(self, response: ChatResponse) -> str:
         if not self._called:
             return response.message.content or ""
-        calls = calls_of(response.message)
-        return json.dumps(dict(calls[0].arguments), ensure_ascii=False) if calls else ""
+        calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+        arguments = calls[0].tool_kwargs if calls else ""
+        # Arguments that are still growing are a string.
+        if isinstance(arguments, str):
+            return arguments
+        return json.dumps(arguments, ensure_ascii=False)

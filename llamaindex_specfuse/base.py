@@ -26,7 +26,7 @@ from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 
 from llamaindex_specfuse._endpoints import Endpoints
-from llamaindex_specfuse._responses import finish_reason
+from llamaindex_specfuse._responses import call_errors, finish_reason
 from llamaindex_specfuse._structured import Form
 from llamaindex_specfuse._tools import described, selections
 from llamaindex_specfuse.errors import ToolCallError
@@ -219,13 +219,16 @@ class SpecFuseLLM(Endpoints):
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """Return the tool calls of a response. A call that was cut off is not in the response.
+        """Return the tool calls of a response. A call that a limit cut is none of them.
 
         Raises:
             ToolCallError: if there is no call and ``error_on_no_tool_call`` is True.
         """
         calls = selections(response.message)
         if not calls and error_on_no_tool_call:
+            errors = call_errors(response)
+            if errors:
+                raise ToolCallError(f"the answer has no valid call. {' '.join(errors)}")
             hint = (
                 "Use a larger max_tokens"
                 if finish_reason(response) == "length"

@@ -12,14 +12,14 @@ import reprlib
 import threading
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from typing import Any
 
 from specfuse_core.algorithm.member import Member
 from specfuse_core.algorithm.round import Ensemble
 from specfuse_core.answer.async_stream import pulled
-from specfuse_core.answer.budget import Budget
+from specfuse_core.answer.budget import Budget, Gauge, Taken
 from specfuse_core.answer.follower import Follower, follow
+from specfuse_core.answer.limits import ENDED, Limits
 from specfuse_core.answer.outlet import Outlet, joined
 from specfuse_core.backend import Backend
 from specfuse_core.config import FusionConfig
@@ -212,8 +212,8 @@ class FusionEngine(Constructors):
             conversation: a question, a list of messages, or a ``Request``.
             cancel: an event that ends the answer before the next round once it is set. The finish
                 reason is then ``"cancelled"``.
-            options: ``max_new_tokens``, ``stop``, ``constraint``, ``tools``, ``tool_choice``,
-                ``parallel_tool_calls``, ``sampling`` or any field of ``SamplingParams``.
+            options: any field of :class:`Request` except ``messages``, and any field of
+                :class:`SamplingParams`.
 
         Raises:
             RequestError: if the request is invalid or its prompt is too long.
@@ -291,22 +291,38 @@ class FusionEngine(Constructors):
         follower: Follower | None,
         cancel: threading.Event,
     ) -> Generator[Segment, None, None]:
-        first = ensemble.members[0].session
-        budget = Budget(first.count_tokens, request.max_new_tokens, follower)
+        starts = {
+            member.name: Gauge(member.session.count_tokens, member.session.room)
+            for member in ensemble.members
+        }
+        budget = Budget(
+            ensemble.members[0].session.count_tokens,
+            Limits.of(request.max_new_tokens, request.max_call_tokens),
+            follower,
+            rooms=lambda: [starts[member.name] for member in ensemble.active],
+            in_call=in_call if request.calls else lambda text: False,
+            closes_calls=request.on_limit == "close",
+        )
         outlet = Outlet(request)
-        seed = request.sampling.seed or 0
 
         def last(
             shown: Sequence[Segment], finish: FinishReason, played: Round | None = None
         ) -> list[Segment]:
-            segments = joined([*shown, *outlet.flush(played), Segment("", played)])
+            limit = {"length": budget.limit_name, "context": "the context window"}.get(finish)
+            unformed = follower is not None and not follower.may_end
+            unended = request.constraint is not None and not budget.called and finish != "stop"
+            forced = finish != "stop_sequence" and (outlet.in_call or unformed or unended)
+            forced = forced or any(segment.closed_by_force for segment in shown)
+            error = f"the call is incomplete, because {ENDED[finish].format(limit)}."
             usage = Usage(
                 ensemble.members[0].session.cost.prompt_tokens,
                 budget.spent,
-                seed,
+                request.sampling.seed or 0,
                 tuple(member.usage() for member in ensemble.members),
+                limit,
             )
-            return [*segments[:-1], replace(segments[-1], finish_reason=finish, usage=usage)]
+            end = Segment("", None if forced else played, finish, usage, closed_by_force=forced)
+            return joined([*shown, *outlet.flush(error, played), end])
 
         try:
             # stream() takes this segment: a generator that has not started would not run the
@@ -317,46 +333,48 @@ class FusionEngine(Constructors):
                     yield from last((), "cancelled")
                     return
                 if ensemble.room < 1:
-                    yield from last((), "context")
+                    yield from last(outlet.close(budget.close()), "context")
                     return
                 played = None
                 text, ends = follower.forced if follower else "", False
                 if not text:
                     played = self._play(ensemble, budget)
                     if played is None:
-                        yield from last((), "context")
+                        yield from last(outlet.close(budget.close()), "context")
                         return
                     text, ends = played.candidate.text, played.candidate.ends
                     if follower and ends and not (text or follower.may_end):
-                        # No verifier could score a token of it (see Ensemble.play). Close the
-                        # answer; if that is impossible, it has not ended.
-                        close = follower.closing()
-                        text, ends = close or "", close is not None
+                        # No verifier could score a token of it (see Ensemble.play), so the models
+                        # cannot go on.
+                        yield from last(outlet.close(budget.close()), "stop", played)
+                        return
                 taken = budget.take(text)
-                shown = outlet.feed(taken, played)
+                shown = outlet.feed(taken.text, played) + outlet.close(taken.closing)
                 finish: FinishReason | None = None
                 if outlet.stopped:
                     budget.keep(outlet.written)
                     finish = "stop_sequence"
-                elif taken == text and (ends or (follower is not None and follower.done)):
+                elif taken == Taken(text, limit=taken.limit) and (
+                    ends or (follower is not None and follower.done)
+                ):
                     finish = "stop"
-                elif budget.left < 1:
-                    finish = "length"
+                elif taken.limit is not None:
+                    finish = taken.limit
                 if finish is not None:
                     yield from last(shown, finish, played)
                     return
                 # Every round emits a segment, even if all of its text is held back.
                 yield from shown or ([Segment("", played)] if played else [])
-                ensemble.commit(Candidate(taken))
+                ensemble.commit(Candidate(taken.text))
         finally:
             ensemble.close()
 
     def _play(self, ensemble: Ensemble, budget: Budget) -> Round | None:
-        most = min(budget.left, ensemble.room)
-        tokens, calls = min(self.config.segment_tokens, most), self.config.call_segment_tokens
+        room, calls = ensemble.room, self.config.call_segment_tokens
+        tokens = min(self.config.segment_tokens, budget.left, room)
         if calls is None:
             return ensemble.play(tokens)
-        calls = min(calls, most)
+        calls = min(calls, budget.left_for_call, room)
         return ensemble.play(calls if in_call(budget.text) else tokens, calls)
 
     def _check_score_mode(self) -> None:

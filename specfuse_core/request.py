@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from specfuse_core.config import SamplingParams, unknown_option
 from specfuse_core.errors import (
@@ -23,7 +23,10 @@ from specfuse_core.grammar.constraints import Constraint, grammar_of
 from specfuse_core.grammar.tools import Tool, ToolChoice, check_tools
 from specfuse_core.message import Message, Role, ToolCall
 
-__all__ = ["Conversation", "Message", "Request", "Role", "ToolCall"]
+__all__ = ["Conversation", "Message", "OnLimit", "Request", "Role", "ToolCall"]
+
+#: What happens to a tool call or a constrained answer that reaches a limit.
+OnLimit = Literal["error", "close"]
 
 #: What users may pass as a conversation.
 Conversation = str | Sequence[Message | Mapping[str, Any]]
@@ -36,11 +39,20 @@ class Request:
     Args:
         messages: the conversation. If it ends with an assistant message, the answer continues
             that message.
-        max_new_tokens: maximum length of the answer, in tokens of the first base model. It counts
-            the tokens that the answer adds to the prompt, without white space that the template or
-            the tokenizer puts before the answer. An answer with the finish reason ``"length"`` has
-            exactly this many tokens, or fewer if the next character needs more tokens than are
-            left, if a constraint had to be closed, or if the tokenizer drops the text.
+        max_new_tokens: maximum length of the answer with its tool calls, in tokens of the first
+            base model. It counts the tokens that the answer adds to the prompt, without white space
+            that the template or the tokenizer puts before the answer. An answer with the finish
+            reason ``"length"`` has exactly this many tokens, or fewer if the next character needs
+            more tokens than are left, if a constraint had to be closed, or if the tokenizer drops
+            the text. By default, an answer may have 4,096 tokens, and another 4,096 tokens of
+            tool calls. A full context window ends an answer in any case.
+        max_call_tokens: maximum length of the tool calls of the answer together, in tokens of the
+            first base model; by default ``max_new_tokens`` if it is set, otherwise 4,096.
+        on_limit: what happens to a tool call or a constrained answer that reaches a limit or the
+            end of a context window. ``"error"`` delivers the call with an error, and the
+            integrations raise an error instead of returning a structured answer. ``"close"``
+            completes the JSON and delivers it as valid. In both cases a constrained text is
+            completed, and ``closed_by_force`` is set.
         stop: strings that end the answer. The answer does not include them.
         sampling: sampling parameters of the drafts.
         constraint: the form that the answer must have.
@@ -55,13 +67,15 @@ class Request:
     """
 
     messages: tuple[Message, ...]
-    max_new_tokens: int = 512
+    max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
     constraint: Constraint | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
+    max_call_tokens: int | None = None
+    on_limit: OnLimit = "error"
 
     def __post_init__(self) -> None:
         if self.constraint is not None and not isinstance(self.constraint, Constraint):
@@ -76,13 +90,17 @@ class Request:
             raise EmptyConversationError(
                 "the conversation is empty; give at least one message with text."
             )
-        if isinstance(self.max_new_tokens, bool) or not isinstance(self.max_new_tokens, int):
+        for name in ("max_new_tokens", "max_call_tokens"):
+            limit = getattr(self, name)
+            if limit is None:
+                continue
+            if isinstance(limit, bool) or not isinstance(limit, int):
+                raise InvalidOptionError.of(name, f"must be an integer, got {limit!r}.")
+            if limit < 1:
+                raise InvalidLimitError.of(name, f"must be at least 1, got {limit}.")
+        if self.on_limit not in get_args(OnLimit):
             raise InvalidOptionError.of(
-                "max_new_tokens", f"must be an integer, got {self.max_new_tokens!r}."
-            )
-        if self.max_new_tokens < 1:
-            raise InvalidLimitError.of(
-                "max_new_tokens", f"must be at least 1, got {self.max_new_tokens}."
+                "on_limit", f"must be 'error' or 'close', got {self.on_limit!r}."
             )
         for stop in self.stop:
             if not isinstance(stop, str):
@@ -97,10 +115,9 @@ class Request:
         Args:
             conversation: a question, a list of messages (each a ``Message`` or a mapping), or a
                 ``Request`` whose values are the defaults of ``options``.
-            options: ``max_new_tokens``, ``stop`` (a string or a list of strings), ``sampling``,
-                ``constraint``, ``tools`` (each a ``Tool`` or a mapping in OpenAI's format),
-                ``tool_choice``, ``parallel_tool_calls``, or any field of
-                :class:`SamplingParams`.
+            options: any other field of this class, and any field of :class:`SamplingParams`.
+                ``stop`` may be a string or a list of strings, and each of the ``tools`` a ``Tool``
+                or a mapping in OpenAI's format.
 
         Raises:
             RequestError: if the conversation, the constraint or a tool is invalid.

@@ -69,7 +69,9 @@ def records(
                 "finish_reason": answer.finish_reason,
                 "text": answer.text,
                 "reasoning": answer.reasoning,
+                "closed_by_force": answer.closed_by_force,
                 "tool_calls": [asdict(call) for call in answer.tool_calls],
+                "invalid_tool_calls": [asdict(call) for call in answer.invalid_tool_calls],
                 "usage": _usage_record(answer.usage),
             }
 
@@ -105,6 +107,8 @@ def _request_record(engine: FusionEngine | None, request: Request | None) -> Rec
         record |= {
             "messages": [asdict(message) for message in request.messages],
             "max_new_tokens": request.max_new_tokens,
+            "max_call_tokens": request.max_call_tokens,
+            "on_limit": request.on_limit,
             "stop": list(request.stop),
             "sampling": request.sampling.model_dump(),
             "constraint": _constraint_record(request),
@@ -123,7 +127,8 @@ def _constraint_record(request: Request) -> Record | None:
 
 def _shown(segment: Segment) -> Record:
     call = {"call": asdict(segment.call)} if segment.call else {}
-    return {"text": segment.text, "channel": segment.channel, **call}
+    forced = {"closed_by_force": True} if segment.closed_by_force else {}
+    return {"text": segment.text, "channel": segment.channel, **call, **forced}
 
 
 def _round_record(played: Round, segment: Segment) -> Record:
@@ -178,6 +183,7 @@ def answer_summary(finish: FinishReason, usage: Usage) -> Record:
     """Return the finish reason, seed and usage of an answer as plain values."""
     return {
         "finish_reason": finish,
+        "limit": usage.limit,
         "seed": usage.seed,
         "rounds": max((model.rounds for model in usage.models), default=0),
         "models_per_round": usage.models_per_round,

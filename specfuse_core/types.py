@@ -6,7 +6,7 @@ All records are frozen dataclasses. They hold text and numbers, but no token ids
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -137,8 +137,7 @@ class CallDelta:
         id: id of the call, which is the same in all its updates.
         name: name of the tool in the first update; None in later ones.
         arguments: a piece of the JSON text of the arguments.
-        call: the complete call in the last update; None before. A call that is cut off has no
-            such update.
+        call: the call in the last update; None before. It has an ``error`` if it is incomplete.
     """
 
     index: int
@@ -165,6 +164,9 @@ class Segment:
         channel: ``"text"``, ``"reasoning"`` (what a model writes between its thinking marks) or
             ``"tool_call"`` (JSON text of the arguments).
         call: update of a tool call; set in the channel ``"tool_call"`` only.
+        closed_by_force: whether no model chose the text, because it had to close a constraint or a
+            tool call at a limit. It is also set on the last segment of an answer that a limit cut
+            inside a constraint or a tool call.
     """
 
     text: str
@@ -173,6 +175,7 @@ class Segment:
     usage: Usage | None = None
     channel: Channel = "text"
     call: CallDelta | None = None
+    closed_by_force: bool = False
 
     @property
     def author(self) -> str | None:
@@ -215,15 +218,17 @@ class Usage:
         prompt_tokens: number of prompt tokens, in the first base model's tokenizer.
         completion_tokens: number of tokens of the emitted text, in the first base model's
             tokenizer (see ``Request.max_new_tokens``). Text that a stop string cut off does not
-            count. Where the answer had to be cut, it is ``max_new_tokens``.
+            count. Where the answer had to be cut, it is the limit.
         seed: the random seed of the answer. The same request with this seed gives the same answer.
         models: usage of each base model, in ensemble order.
+        limit: the limit that ended the answer, for messages; None if no limit ended it.
     """
 
     prompt_tokens: int
     completion_tokens: int
     seed: int
     models: tuple[ModelUsage, ...]
+    limit: str | None = None
 
     @property
     def models_per_round(self) -> float:
@@ -263,15 +268,31 @@ class Generation:
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The complete tool calls of the answer, in order. Calls that were cut off are left out."""
-        deltas = (segment.call for segment in self.segments)
-        return tuple(delta.call for delta in deltas if delta and delta.call)
+        """The valid tool calls of the answer, in order."""
+        return tuple(call for call in self._calls() if call.error is None)
+
+    @property
+    def invalid_tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls of the answer that must not be run, each with its ``error``."""
+        return tuple(call for call in self._calls() if call.error is not None)
+
+    @property
+    def closed_by_force(self) -> bool:
+        """Whether a limit ended the answer inside a constraint or a tool call.
+
+        Text that closes the constraint may have been added, which no model chose.
+        """
+        return any(segment.closed_by_force for segment in self.segments)
 
     @property
     def rounds(self) -> tuple[Round, ...]:
         """The rounds of the answer, in order."""
         rounds = {part.round.index: part.round for part in self.segments if part.round}
         return tuple(rounds.values())
+
+    def _calls(self) -> Iterator[ToolCall]:
+        deltas = (segment.call for segment in self.segments)
+        return (delta.call for delta in deltas if delta and delta.call)
 
     @classmethod
     def of(cls, segments: Iterable[Segment]) -> Self:

@@ -134,21 +134,6 @@ def test_text_that_is_forced_needs_no_model() -> None:
     assert sum(model.cost.forward_passes for model in result.usage.models) == 0
 
 
-@pytest.mark.parametrize("limit", range(1, 30))
-def test_calls_that_do_not_fit_are_closed_or_not_reported(limit: int) -> None:
-    long = write_call("get_weather", {"city": "a city of many words " * 9})
-    result = answer(long, tools=[WEATHER], tool_choice="required", max_new_tokens=limit)
-    assert result.usage.completion_tokens <= limit
-    assert result.text == ""
-    if result.tool_calls:
-        (call,) = result.tool_calls
-        assert isinstance(call.arguments["city"], str)
-    else:
-        # <tool_call> {"name": "get_weather", "arguments": {"city": ""}} </tool_call>
-        assert limit < 7
-    assert result.finish_reason == "length"
-
-
 @settings(max_examples=80, deadline=None)
 @given(
     st.randoms(use_true_random=False),

@@ -165,7 +165,7 @@ def answer(engine: FusionEngine, job: Job) -> Answer:
         activity=sum(len({*r.drafters, *r.verifiers}) for r in generation.rounds),
         first_seconds=first - started,
         seconds=ended - started,
-        invalid_calls=invalid_calls(text, tools),
+        invalid_calls=invalid_calls(text, tools) + len(generation.invalid_tool_calls),
     )
 
 

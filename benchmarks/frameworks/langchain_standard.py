@@ -65,7 +65,10 @@ class _Subject:
     @property
     def chat_model_params(self) -> dict[str, Any]:
         subject = os.environ[_SUBJECT]
-        return {"max_tokens": 128} if subject == "fused" else {"llm": pipeline(subject)}
+        if subject != "fused":
+            return {"llm": pipeline(subject)}
+        # The bundled models do not end an answer about a world that they do not know.
+        return {"max_tokens": 128, "on_limit": "close"}
 
     @property
     def supports_json_mode(self) -> bool:

@@ -54,9 +54,9 @@ class Outcome:
 
 
 def _perform(subject: str, name: str, content: bool) -> None:
-    llm = (
-        SpecFuseLLM(max_tokens=MAX_TOKENS) if subject == FUSED else huggingface(subject, MAX_TOKENS)
-    )
+    # Small models do not end an answer about a world that they do not know.
+    fused = SpecFuseLLM(max_tokens=MAX_TOKENS, on_limit="close")
+    llm = fused if subject == FUSED else huggingface(subject, MAX_TOKENS)
     perform(_CHECKS[name], llm, content=content)
 
 

@@ -11,7 +11,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specfuse_core.grammar.boundaries import overlap
 from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
@@ -83,12 +83,16 @@ class Channels:
             pieces += getattr(self, f"_{self._state}")()
         return pieces
 
-    def flush(self) -> list[Piece]:
+    def flush(self, error: str) -> list[Piece]:
         """Return the text that is still held back at the end of the answer.
 
-        An incomplete tool call is dropped.
+        Args:
+            error: the error of a call that is incomplete.
         """
         held, self._held = self._held, ""
+        if self.in_call and self._call.id:
+            call = replace(self._call, error=error)
+            return [Piece("tool_call", "", CallDelta(self._count, call.id, call=call))]
         if not held or self.in_call:
             return []
         return [Piece("reasoning" if self._state == "reasoning" else "text", held)]
@@ -156,6 +160,7 @@ class Channels:
             call = ToolCall(self._call.name, json.loads(self._arguments), self._call.id)
             delta = CallDelta(self._count, call.id, call=call)
             self._count += 1
+            self._call = ToolCall("", {})
             self._state, self._bare, self._held = "text", True, rest
             yield Piece("tool_call", "", delta)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from specfuse_core.answer.channels import Channels, Piece
 from specfuse_core.grammar.boundaries import StopBuffer
 from specfuse_core.request import Request
-from specfuse_core.types import Round, Segment
+from specfuse_core.types import Channel, Round, Segment
 
 __all__ = ["Outlet", "joined"]
 
@@ -33,6 +33,7 @@ class Outlet:
         self._fed = 0
         self._said = 0
         self._shown = 0
+        self._forced = False  # whether text that closes the answer was appended
         #: Whether a stop string was found. No text after it is shown.
         self.stopped = False
 
@@ -46,12 +47,27 @@ class Outlet:
         self._fed += len(text)
         return self._segments(self._channels.feed(text), played)
 
-    def flush(self, played: Round | None = None) -> list[Segment]:
-        """Return the segments that are still held back at the end of the answer."""
-        segments = self._segments(self._channels.flush(), played)
+    @property
+    def in_call(self) -> bool:
+        """Whether the answer ends inside a tool call."""
+        return self._channels.in_call
+
+    def close(self, text: str) -> list[Segment]:
+        """Append text that closes the answer and that no model chose."""
+        self._forced = bool(text)
+        return self.feed(text) if text else []
+
+    def flush(self, error: str, played: Round | None = None) -> list[Segment]:
+        """Return the segments that are still held back at the end of the answer.
+
+        Args:
+            error: the error of a call that is incomplete.
+            played: the last round.
+        """
+        segments = self._segments(self._channels.flush(error), played)
         held = "" if self.stopped else self._stops.flush()
         self._shown += len(held)
-        return [*segments, Segment(held, played)] if held else segments
+        return [*segments, self._segment(held, played)] if held else segments
 
     def _segments(self, pieces: Iterable[Piece], played: Round | None) -> list[Segment]:
         segments: list[Segment] = []
@@ -64,8 +80,13 @@ class Outlet:
                 text, self.stopped = self._stops.feed(text)
                 self._shown += len(text)
             if text or piece.call:
-                segments.append(Segment(text, played, channel=piece.channel, call=piece.call))
+                segments.append(self._segment(text, played, piece))
         return segments
+
+    def _segment(self, text: str, played: Round | None, piece: Piece | None = None) -> Segment:
+        channel: Channel = piece.channel if piece else "text"
+        call = piece.call if piece else None
+        return Segment(text, played, channel=channel, call=call, closed_by_force=self._forced)
 
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:
@@ -73,8 +94,9 @@ def joined(segments: Iterable[Segment]) -> list[Segment]:
     kept: list[Segment] = []
     for segment in segments:
         last = kept[-1] if kept else None
-        if last and last.channel == segment.channel == "text" and last.round is segment.round:
-            kept[-1] = replace(last, text=last.text + segment.text)
+        alike = last and last.channel == segment.channel == "text" and last.round is segment.round
+        if last and alike and last.closed_by_force == segment.closed_by_force:
+            kept[-1] = replace(segment, text=last.text + segment.text)
         else:
             kept.append(segment)
     return kept

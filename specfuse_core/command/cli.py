@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Annotated, Any, NoReturn
@@ -19,6 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import specfuse_core
+from specfuse_core.answer.limits import ENDED
 from specfuse_core.command import options as ask
 from specfuse_core.command.arguments import misuse, spelled_out
 from specfuse_core.command.chat import Chat, keyboard
@@ -36,7 +37,7 @@ from specfuse_core.fusion import FusionEngine
 from specfuse_core.model_report import ModelReport
 from specfuse_core.request import Message, Request
 from specfuse_core.trace import json_lines
-from specfuse_core.types import Generation
+from specfuse_core.types import Generation, Segment
 
 __all__ = ["app", "main"]
 
@@ -90,6 +91,7 @@ def run(
     schema: ask.Schema = None,
     choice: ask.Choices = None,
     regex: ask.Pattern = None,
+    on_limit: ask.WhenCut = None,
     json: Annotated[
         bool, typer.Option("--json", help="Write the trace as JSON lines during the answer.")
     ] = False,
@@ -110,6 +112,7 @@ def run(
         config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
         limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
         limits["constraint"] = ask.constraint(schema, choice, regex)
+        limits["on_limit"] = on_limit or "error"
         asked, piped = ask.clean(" ".join(question or ())), ask.piped_text()
         if not asked.strip():
             asked, piped = piped, ""
@@ -217,17 +220,39 @@ def _answer(engine: FusionEngine, request: Request, *, summary: bool, trace: boo
             screen.rounds(generation.rounds)
             screen.write("\n")
         screen.summary(generation, seconds)
-    return INTERRUPTED if cancel.is_set() else 0
+    return INTERRUPTED if cancel.is_set() else cut(shown, request)
 
 
 def _write_json(engine: FusionEngine, request: Request) -> int:
     cancel = threading.Event()
     segments = engine.stream(request, cancel=cancel)
+    seen: list[Segment] = []
     with stoppable(cancel):
-        for line in json_lines(segments, engine=engine, request=request):
+        for line in json_lines(kept_in(seen, segments), engine=engine, request=request):
             sys.stdout.write(line)
             sys.stdout.flush()
-    return INTERRUPTED if cancel.is_set() else 0
+    return INTERRUPTED if cancel.is_set() else cut(seen, request)
+
+
+def kept_in(seen: list[Segment], segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Yield segments, and append each of them to a list."""
+    for segment in segments:
+        seen.append(segment)
+        yield segment
+
+
+def cut(segments: Sequence[Segment], request: Request) -> int:
+    """Report an answer that a limit cut inside its constraint, and return the exit code."""
+    if request.on_limit == "close" or not any(segment.closed_by_force for segment in segments):
+        return 0
+    last = segments[-1]
+    limit = last.usage.limit if last.usage else None
+    reason = ENDED[last.finish_reason or "cancelled"].format(limit)
+    say(
+        f"the answer is incomplete, because {reason.replace('max_new_tokens=', '--max-tokens ')}. "
+        "Use a larger --max-tokens, or --on-limit close to accept it."
+    )
+    return 1
 
 
 def _check(models: Sequence[ModelConfig], *, json: bool, debug: bool) -> int:

@@ -15,10 +15,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from specfuse_core.answer.follower import follow
+from specfuse_core.answer.limits import DEFAULT_TOKENS
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, ScoreMode
 from specfuse_core.errors import InvalidConstraintError, InvalidOptionError, RequestError
 from specfuse_core.grammar.constraints import Choice, Constraint, JsonSchema, Regex
-from specfuse_core.request import Request
+from specfuse_core.request import OnLimit, Request
 
 __all__ = [
     "clean",
@@ -33,7 +34,6 @@ __all__ = [
 ]
 
 _KNOBS, _DRAWN = FusionConfig.model_fields, SamplingParams.model_fields
-_LIMIT = Request.__dataclass_fields__["max_new_tokens"].default
 
 Models = Annotated[
     list[str] | None,
@@ -77,7 +77,7 @@ MaxTokens = Annotated[
     typer.Option(
         metavar="N",
         help="Maximum number of tokens of the answer, counted with the tokenizer of the first "
-        f"model (default {_LIMIT}).",
+        f"model (default {DEFAULT_TOKENS}, if they fit the context window).",
     ),
 ]
 Temperature = Annotated[
@@ -119,6 +119,14 @@ Score = Annotated[
 Stop = Annotated[
     list[str] | None,
     typer.Option(metavar="TEXT", help="A text that ends the answer. May be repeated."),
+]
+WhenCut = Annotated[
+    OnLimit | None,
+    typer.Option(
+        "--on-limit",
+        help="What happens if a limit cuts an answer of --schema, --choice or --regex. It is "
+        "completed in any case. The exit code is 1 for error (default) and 0 for close.",
+    ),
 ]
 NoExit = Annotated[
     bool, typer.Option("--no-exit", help="Do not let models leave before the answer ends.")

@@ -26,7 +26,16 @@ _SIMILAR = 0.8
 #: The longest list of options that an error shows.
 _LISTED = 20
 
-_CALL = ("max_new_tokens", "stop", "constraint", "tools", "tool_choice", "parallel_tool_calls")
+_CALL = (
+    "max_new_tokens",
+    "max_call_tokens",
+    "on_limit",
+    "stop",
+    "constraint",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+)
 _MADE = ("drafters", "verifiers", "parallel", "warm_up", "progress")
 #: How the options are set that belong to no class of this module.
 _FORMS = {

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from specfuse_core.errors import FusionError, InvalidOptionError
 
-__all__ = ["renamed"]
+__all__ = ["renamed", "renamed_options"]
 
 #: Options of the engine that have another name in both integrations.
 _OPTIONS = {"max_new_tokens": "max_tokens"}
@@ -29,3 +29,10 @@ def renamed(names: Mapping[type[FusionError], type[FusionError]]) -> Iterator[No
         if isinstance(error, InvalidOptionError) and error.option in _OPTIONS:
             raise type(error).of(_OPTIONS[error.option], error.problem) from None
         raise
+
+
+def renamed_options(text: str) -> str:
+    """Return a message of the engine with the integrations' names of options."""
+    for name, other in _OPTIONS.items():
+        text = text.replace(name, other)
+    return text

@@ -30,7 +30,7 @@ _ONLY_CALL = (
     "tools",
 )
 #: Arguments of a call that replace fields of the model.
-_CALL = (*KNOBS, *SAMPLING, "max_tokens", "stop", "timeout")
+_CALL = (*KNOBS, *SAMPLING, "max_call_tokens", "max_tokens", "on_limit", "stop", "timeout")
 
 #: How options are set in both integrations, for errors.
 _FORMS = {
@@ -101,6 +101,7 @@ def request_options(
     options = given(values, SAMPLING)
     if values.get("max_tokens") is not None:
         options["max_new_tokens"] = values["max_tokens"]
+    options |= given(values, ("max_call_tokens", "on_limit"))
     if stop:
         options["stop"] = stop
     constraint = values.get("constraint") or constraint_of(values.get("response_format"))

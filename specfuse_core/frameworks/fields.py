@@ -27,6 +27,7 @@ from specfuse_core.frameworks.arguments import KNOBS, SAMPLING, check_fields, gi
 from specfuse_core.frameworks.registry import model_configs, model_names, shared_engine
 from specfuse_core.fusion import FusionEngine
 from specfuse_core.models.declared import declared_window
+from specfuse_core.request import OnLimit
 
 __all__ = ["EngineFields"]
 
@@ -88,7 +89,14 @@ class EngineFields(BaseModel):
     """Seed of the sampling. None draws a new one for each answer."""
 
     max_tokens: int | None = None
-    """Maximum number of tokens of an answer, in tokens of the first base model."""
+    """Maximum number of tokens of an answer with its tool calls, in tokens of the first base model.
+    None allows 4,096 tokens, and as many for tool calls, if they fit the context window."""
+    max_call_tokens: int | None = None
+    """Maximum number of tokens of the tool calls of an answer; None for ``max_tokens``."""
+    on_limit: OnLimit = "error"
+    """What happens to a tool call or a structured answer that reaches a limit. ``"error"`` makes
+    the call invalid, and a structured answer an error. ``"close"`` completes the JSON and delivers
+    it as if the models had finished it."""
     stop: list[str] | str | None = None
     """Strings that end an answer. The answer does not include them."""
     timeout: float | None = None
@@ -125,8 +133,10 @@ class EngineFields(BaseModel):
         FusionConfig(**self._knobs(self._values()))
         SamplingParams(**given(self._values(), SAMPLING))
         Deadline(self.timeout)
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise InvalidLimitError.of("max_tokens", f"must be at least 1, got {self.max_tokens}.")
+        for name in ("max_tokens", "max_call_tokens"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise InvalidLimitError.of(name, f"must be at least 1, got {limit}.")
         return self
 
     @property

@@ -38,6 +38,8 @@ from specfuse_core.request import Message, Request
 
 __all__ = ["LocalBackend"]
 
+#: Number of tokens of an answer to allocate memory for if the request sets no limit.
+_EXPECTED_TOKENS = 512
 #: The smallest request.
 _TRIAL = Request.of("a", max_new_tokens=1)
 
@@ -177,7 +179,8 @@ class LocalBackend:
                 f"{window}; shorten it or leave that model out."
             )
         # max_new_tokens counts another model's tokens, so add a margin. The cache grows if needed.
-        capacity = min(window, length + request.max_new_tokens * 5 // 4 + 64)
+        expected = request.max_new_tokens or _EXPECTED_TOKENS
+        capacity = min(window, length + expected * 5 // 4 + 64)
         return LocalSession(
             model.context(capacity),
             prompt,

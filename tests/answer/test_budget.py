@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from specfuse_core.answer.budget import Budget
+from specfuse_core.answer.budget import Budget, Taken
+from specfuse_core.answer.limits import Limits
 
 
 def eights(text: str) -> int:
@@ -11,20 +12,20 @@ def eights(text: str) -> int:
 
 
 def test_a_text_is_cut_to_the_longest_part_that_fits() -> None:
-    budget = Budget(eights, 2)
-    assert budget.take("x" * 20) == "x" * 16
+    budget = Budget(eights, Limits.of(2))
+    assert budget.take("x" * 20) == Taken("x" * 16, limit="length")
     assert (budget.spent, budget.left) == (2, 0)
 
 
 def test_segments_that_merge_into_one_token_use_the_whole_budget() -> None:
-    budget = Budget(eights, 3)
+    budget = Budget(eights, Limits.of(3))
     while budget.left:
         budget.take("x")
     assert (len(budget.text), budget.spent) == (17, 3)
 
 
 def test_text_without_tokens_ends() -> None:
-    budget = Budget(lambda text: 0, 7)
+    budget = Budget(lambda text: 0, Limits.of(7))
     segments = 0
     while budget.left:
         budget.take(" ")
@@ -33,7 +34,7 @@ def test_text_without_tokens_ends() -> None:
 
 
 def test_text_without_tokens_after_some_with_ends_too() -> None:
-    budget = Budget(lambda text: len(text.strip()), 7)
+    budget = Budget(lambda text: len(text.strip()), Limits.of(7))
     budget.take("x")
     segments = 0
     while budget.left:
@@ -46,12 +47,12 @@ def test_a_cut_spends_the_whole_limit_where_counts_go_up_and_down() -> None:
     """Longer text may have fewer tokens, where its pieces are merged."""
     counts = [0, 1, 2, 3, 4, 5, 3, 5, 6, 4, 6, 7]
     for limit in (4, 5, 6):
-        budget = Budget(lambda text: counts[len(text)], limit)
-        assert counts[len(budget.take("x" * (len(counts) - 1)))] == limit
+        budget = Budget(lambda text: counts[len(text)], Limits.of(limit))
+        assert counts[len(budget.take("x" * (len(counts) - 1)).text)] == limit
 
 
 def test_what_a_stop_string_cuts_off_is_given_back() -> None:
-    budget = Budget(eights, 9)
+    budget = Budget(eights, Limits.of(9))
     budget.take("x" * 40)
     budget.keep(12)
     assert (budget.text, budget.spent, budget.left) == ("x" * 12, 2, 7)
@@ -59,7 +60,7 @@ def test_what_a_stop_string_cuts_off_is_given_back() -> None:
 
 def test_the_count_may_fall() -> None:
     """What was merged is not counted twice."""
-    budget = Budget(lambda text: len(text.replace("foobar", "_")), 6)
+    budget = Budget(lambda text: len(text.replace("foobar", "_")), Limits.of(6))
     for segment, spent in (("foo", 3), ("bar", 1), ("foobar", 2)):
-        assert budget.take(segment) == segment
+        assert budget.take(segment).text == segment
         assert budget.spent == spent

@@ -31,7 +31,7 @@ TEXTS = [
 def parted(pieces: list[str], *, calls: bool = True, thinks: bool = True) -> list[Piece]:
     channels = Channels(calls=calls, thinks=thinks)
     parts = [piece for text in pieces for piece in channels.feed(text)]
-    return [*parts, *channels.flush()]
+    return [*parts, *channels.flush("cut off")]
 
 
 def joined(pieces: list[Piece]) -> list[object]:
@@ -94,9 +94,13 @@ def test_without_tools_a_call_is_text() -> None:
 
 
 @pytest.mark.parametrize("length", range(len(CALL)))
-def test_a_call_that_was_cut_off_is_no_call(length: int) -> None:
+def test_a_call_that_was_cut_off_has_an_error(length: int) -> None:
     pieces = parted([CALL[:length]])
-    assert not any(piece.call and piece.call.call for piece in pieces)
+    begun = [piece.call for piece in pieces if piece.call]
+    ended = [delta.call for delta in begun if delta.call]
+    assert len(ended) == bool(begun)
+    for call in ended:
+        assert call == ToolCall("get_weather", {}, begun[0].id, error="cut off")
     # Up to the whole mark it is no call yet, but text.
     said = CALL[:length] if length < len("<tool_call>") else ""
     assert "".join(piece.text for piece in pieces if piece.channel == "text") == said

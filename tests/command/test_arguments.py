@@ -27,6 +27,7 @@ BAD: dict[str, list[str]] = {
     "--top-p": ["--top-p", "1.5"],
     "--seed": ["--seed", "1.5"],
     "--segment-tokens": ["--segment-tokens", "0"],
+    "--on-limit": ["--on-limit", "stop"],
     "--score-mode": ["--score-mode", "entropy"],
     "--stop": ["--stop", ""],
     "--file": ["--file", "no-such-file"],

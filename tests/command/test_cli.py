@@ -733,3 +733,19 @@ def test_thinking_is_not_part_of_what_is_piped(command: Command) -> None:
     command.backends = [ScriptedBackend("a", "<think>Hm, well.</think>\n\nIt is 19.")]
     assert command("--quiet", "Q").out == "It is 19.\n"
     assert "Hm, well." in command("Q", terminal=True).out
+
+
+@pytest.mark.parametrize("form", [["--quiet"], ["--json"], []])
+def test_an_answer_that_a_limit_cuts_inside_its_constraint_is_an_error(
+    command: Command, form: list[str]
+) -> None:
+    line = [*form, "--regex", "The hall has .*", "--max-tokens", "5", "How many?"]
+    result = command(*line)
+    assert result.code == 1
+    assert "The hall has" in result.out
+    assert result.err == (
+        "specfuse: the answer is incomplete, because --max-tokens 5 was reached. Use a larger "
+        "--max-tokens, or --on-limit close to accept it.\n"
+    )
+    assert (command("--on-limit", "close", *line).code, command(*line, "more").code) == (0, 1)
+    assert command(*form, "--max-tokens", "5", "How many?").code == 0

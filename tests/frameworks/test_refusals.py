@@ -54,7 +54,11 @@ def test_errors_get_their_second_name_once() -> None:
 
 
 def test_every_field_can_be_said_of_a_call_but_what_makes_the_engine() -> None:
-    said = set(KNOBS) | set(SAMPLING) | {"max_tokens", "stop", "timeout"}
+    said = (
+        set(KNOBS)
+        | set(SAMPLING)
+        | {"max_call_tokens", "max_tokens", "on_limit", "stop", "timeout"}
+    )
     assert set(EngineFields.model_fields) - said == {
         "models",
         "engine",

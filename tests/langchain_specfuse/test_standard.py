@@ -64,7 +64,8 @@ class Scripted(Standard):
 class Tiny(Standard):
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"engine": tiny(), "max_tokens": 60}
+        # Models with random weights end no answer themselves.
+        return {"engine": tiny(), "max_tokens": 60, "on_limit": "close"}
 
     @property
     def model_override_value(self) -> str:
@@ -74,7 +75,8 @@ class Tiny(Standard):
 class Bundled(Standard):
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"max_tokens": 128}
+        # The bundled models do not end an answer about a world that they do not know.
+        return {"max_tokens": 128, "on_limit": "close"}
 
     @property
     def model_override_value(self) -> str:
