@@ -15,6 +15,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from llamaindex_specfuse.errors import NotPicklableError
 from llamaindex_specfuse.tokenizer import ConservativeTokenizer
+from specfuse_core.answer.limits import DEFAULT_TOKENS
 from specfuse_core.frameworks.fields import EngineFields
 
 __all__ = ["Ensemble"]
@@ -62,7 +63,7 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
             "class_name": self.class_name(),
             "model_name": self.model_name,
             "context_window": self._window(),
-            "max_tokens": self.max_tokens or _RESERVED,
+            "max_tokens": self.max_tokens or DEFAULT_TOKENS,
             "temperature": self.temperature or 0.0,
             "is_chat_model": True,
             "is_function_calling_model": self.is_function_calling_model,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import random
 
 import pytest
+from jsonschema import Draft202012Validator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from specfuse_core import FusionEngine
+from specfuse_core import FusionEngine, Message
 from specfuse_core.bundled import bundled_models
+from specfuse_core.grammar.constraints import JsonSchema
 from training.recipe import RECIPES, TASKS
 from training.sample import ALL, Level, is_right
 from training.splits import Split
@@ -77,3 +80,28 @@ def test_no_model_alone_answers_what_they_answer_together(engine: FusionEngine) 
         ]
         pairs = zip(answers, samples, strict=True)
         assert sum(is_right(text, sample.answer) for text, sample in pairs) <= 4
+
+
+@pytest.mark.parametrize("room", [24, 45, 61])
+def test_json_is_closed_in_a_window_that_is_nearly_full(engine: FusionEngine, room: int) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "notes": {"type": "array", "items": {"type": "string"}, "minItems": 3},
+            "number": {"type": "integer"},
+        },
+        "required": ["notes", "number"],
+        "additionalProperties": False,
+    }
+
+    def needs(lamps: int) -> int:
+        turns = [Message("user", "The hall has 12 lamps. " * lamps)]
+        return max(backend.count_prompt_tokens(turns) for backend in engine.backends)
+
+    window = engine.context_window
+    lamps = bisect.bisect_right(range(window), window - room, key=needs) - 1
+    answer = engine.generate("The hall has 12 lamps. " * lamps, constraint=JsonSchema(schema))
+    Draft202012Validator(schema).validate(json.loads(answer.text))
+    assert (answer.finish_reason, answer.closed_by_force) == ("context", True)
+    for backend, used in zip(engine.backends, answer.usage.models, strict=True):
+        assert used.cost.prompt_tokens + backend.count_tokens(answer.text) <= window

@@ -29,6 +29,8 @@ def check_call(answer: Generation, kind: str, error: str) -> bool:
     assert whole in ([], [{"value": KINDS[kind][1]}])
     assert CALL_OPEN.startswith(answer.text)
     assert answer.closed_by_force is not bool(whole)
+    flagged = [part.call for part in answer.segments if part.call and part.closed_by_force]
+    assert len(flagged) == len(answer.invalid_tool_calls)
     for call in answer.invalid_tool_calls:
         assert (call.name, call.arguments) == ("delete", {})
         assert call.error == f"the call is incomplete, because {error}."
@@ -140,6 +142,15 @@ def test_a_cancelled_call_is_invalid() -> None:
     answer = Generation.of(kept)
     assert (answer.finish_reason, answer.tool_calls) == ("cancelled", ())
     assert check_call(answer, "string", "the answer was cancelled") is False
+
+
+def test_a_stop_string_before_the_closing_text_ends_the_answer_there() -> None:
+    text = '{"value": "one two three four five"}'
+    schema = JsonSchema(PARAMETERS["string"])
+    answer = writer(text).generate("Hi", constraint=schema, max_new_tokens=4, stop=["two"])
+    assert (answer.text, answer.finish_reason) == ('{"value": "one ', "stop_sequence")
+    assert answer.usage.completion_tokens == 3
+    assert not answer.closed_by_force
 
 
 # Full context windows

@@ -197,6 +197,7 @@ class Budget:
             closing, too_long = self._close(text[:end], limit)
             if closing is not None and too_long is None:
                 return Taken(text[:end], closing, exceeded)
+            exceeded = too_long or exceeded
         return Taken(text)
 
     def _close(self, text: str, limit: int) -> tuple[str | None, Exceeded | None]:

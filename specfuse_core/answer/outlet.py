@@ -54,8 +54,10 @@ class Outlet:
 
     def close(self, text: str) -> list[Segment]:
         """Append text that closes the answer and that no model chose."""
-        self._forced = bool(text)
-        return self.feed(text) if text else []
+        if not text or self.stopped:
+            return []
+        self._forced = True
+        return self.feed(text)
 
     def flush(self, error: str, played: Round | None = None) -> list[Segment]:
         """Return the segments that are still held back at the end of the answer.
@@ -64,7 +66,11 @@ class Outlet:
             error: the error of a call that is incomplete.
             played: the last round.
         """
-        segments = self._segments(self._channels.flush(error), played)
+        cut = self.in_call
+        segments = [
+            replace(segment, closed_by_force=segment.closed_by_force or cut)
+            for segment in self._segments(self._channels.flush(error), played)
+        ]
         held = "" if self.stopped else self._stops.flush()
         self._shown += len(held)
         return [*segments, self._segment(held, played)] if held else segments

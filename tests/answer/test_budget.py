@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from specfuse_core.answer.budget import Budget, Taken
+from typing import Any
+
+import pytest
+
+from specfuse_core.answer.budget import Budget, Gauge, Taken
+from specfuse_core.answer.follower import Follower
 from specfuse_core.answer.limits import Limits
 
 
@@ -64,3 +69,44 @@ def test_the_count_may_fall() -> None:
     for segment, spent in (("foo", 3), ("bar", 1), ("foobar", 2)):
         assert budget.take(segment).text == segment
         assert budget.spent == spent
+
+
+# Closing
+
+
+class Endless(Follower):
+    """The position in a grammar for which no closing text is found."""
+
+    def closing(self, *, shortest: bool = False) -> str | None:
+        return None
+
+
+def test_an_answer_for_which_no_closing_text_is_found_goes_on_to_the_limit() -> None:
+    budget = Budget(len, Limits.of(5), Endless('start: "a"+ "b"'))
+    assert budget.take("aaa") == Taken("aaa")
+    assert budget.take("a") == Taken("a")
+    assert budget.take("aa") == Taken("a", limit="length")
+    assert budget.close() == ""
+
+
+@pytest.mark.parametrize(("room", "limit"), [(9, "length"), (4, "context")])
+def test_text_is_closed_where_the_first_limit_is_reached(room: int, limit: Any) -> None:
+    follower = Follower('start: "a"+ "b"')
+    budget = Budget(len, Limits.of(7), follower, rooms=lambda: [Gauge(len, room)])
+    shortest = min(room, 7)
+    assert budget.take("a" * 20) == Taken("a" * (shortest - 1), "b", limit)
+
+
+def test_calls_and_text_have_limits_of_their_own() -> None:
+    limits = Limits(None, 3, 5)
+    budget = Budget(len, limits, in_call=lambda text: text.count("<") > text.count(">"))
+    assert (budget.left, budget.left_for_call) == (3, 5)
+    budget.take("ab")
+    assert (budget.left, budget.left_for_call) == (1, 5)
+    budget.take("<cd")
+    assert (budget.left, budget.left_for_call) == (2, 2)
+    assert budget.limit_name == "max_call_tokens=5"
+    budget.take(">")
+    assert (budget.left, budget.left_for_call) == (1, 1)
+    assert budget.take("ef") == Taken("e", limit="length")
+    assert budget.limit_name == "max_new_tokens=3"
