@@ -213,7 +213,7 @@ class Budget:
         for shortest in (False, True):
             closing = after.closing(shortest=shortest)
             exceeded = None if closing is None else self._exceeded(text + closing, limit)
-            if closing is None or exceeded is None:
+            if closing is not None and exceeded is None:
                 break
         return closing, exceeded
 

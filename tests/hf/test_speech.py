@@ -137,7 +137,8 @@ def test_what_no_tool_takes_is_not_called(call: str) -> None:
 def test_under_a_constraint_every_model_writes_the_common_form() -> None:
     speaker = backend(tokenizer(DIALECTS[3]))
     request = Request.of("How is the weather?", tools=[WEATHER], tool_choice="required")
-    answer = FusionEngine([speaker]).generate(request, max_new_tokens=200)
+    # The weights are random, so that the model does not end the call itself.
+    answer = FusionEngine([speaker]).generate(request, max_new_tokens=200, on_limit="close")
     assert answer.tool_calls[0].name == "get_weather"
 
 
