@@ -17,10 +17,9 @@ from typing import Any
 from specfuse_core.algorithm.member import Member
 from specfuse_core.algorithm.round import Ensemble
 from specfuse_core.answer.async_stream import pulled
-from specfuse_core.answer.budget import Budget, Gauge, Taken
+from specfuse_core.answer.budget import Budget, Gauge
 from specfuse_core.answer.follower import Follower, follow
-from specfuse_core.answer.limits import ENDED, Limits
-from specfuse_core.answer.outlet import Outlet, joined
+from specfuse_core.answer.growth import Growth
 from specfuse_core.backend import Backend
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import InvalidOptionError
@@ -30,7 +29,7 @@ from specfuse_core.model_report import ModelReport
 from specfuse_core.models.constructors import Constructors
 from specfuse_core.models.roster import Loader, Roster, load_quietly
 from specfuse_core.request import Conversation, Message, Request
-from specfuse_core.types import Candidate, FinishReason, Generation, Round, Segment, Usage
+from specfuse_core.types import Candidate, FinishReason, Generation, Round, Segment
 
 __all__ = ["FusionEngine"]
 
@@ -295,34 +294,19 @@ class FusionEngine(Constructors):
             member.name: Gauge(member.session.count_tokens, member.session.room)
             for member in ensemble.members
         }
-        budget = Budget(
+        growth = Growth(
+            request,
             ensemble.members[0].session.count_tokens,
-            Limits.of(request.max_new_tokens, request.max_call_tokens),
             follower,
-            rooms=lambda: [starts[member.name] for member in ensemble.active],
-            in_call=in_call if request.calls else lambda text: False,
-            closes_calls=request.on_limit == "close",
+            lambda: [starts[member.name] for member in ensemble.active],
         )
-        outlet = Outlet(request)
 
         def last(
             shown: Sequence[Segment], finish: FinishReason, played: Round | None = None
         ) -> list[Segment]:
-            limit = {"length": budget.limit_name, "context": "the context window"}.get(finish)
-            unformed = follower is not None and not follower.may_end
-            unended = request.constraint is not None and not budget.called and finish != "stop"
-            forced = finish != "stop_sequence" and (outlet.in_call or unformed or unended)
-            forced = forced or any(segment.closed_by_force for segment in shown)
-            error = f"the call is incomplete, because {ENDED[finish].format(limit)}."
-            usage = Usage(
-                ensemble.members[0].session.cost.prompt_tokens,
-                budget.spent,
-                request.sampling.seed or 0,
-                tuple(member.usage() for member in ensemble.members),
-                limit,
-            )
-            end = Segment("", None if forced else played, finish, usage, closed_by_force=forced)
-            return joined([*shown, *outlet.flush(error, played), end])
+            prompt_tokens = ensemble.members[0].session.cost.prompt_tokens
+            models = tuple(member.usage() for member in ensemble.members)
+            return growth.end(shown, finish, played, prompt_tokens, models)
 
         try:
             # stream() takes this segment: a generator that has not started would not run the
@@ -333,39 +317,28 @@ class FusionEngine(Constructors):
                     yield from last((), "cancelled")
                     return
                 if ensemble.room < 1:
-                    yield from last(outlet.close(budget.close()), "context")
+                    yield from last(growth.close(), "context")
                     return
                 played = None
-                text, ends = follower.forced if follower else "", False
+                text, ends = growth.forced, False
                 if not text:
-                    played = self._play(ensemble, budget)
+                    played = self._play(ensemble, growth.budget)
                     if played is None:
-                        yield from last(outlet.close(budget.close()), "context")
+                        yield from last(growth.close(), "context")
                         return
                     text, ends = played.candidate.text, played.candidate.ends
-                    if follower and ends and not (text or follower.may_end):
+                    if ends and not (text or growth.may_end):
                         # No verifier could score a token of it (see Ensemble.play), so the models
                         # cannot go on.
-                        yield from last(outlet.close(budget.close()), "stop", played)
+                        yield from last(growth.close(), "stop", played)
                         return
-                taken = budget.take(text)
-                shown = outlet.feed(taken.text, played) + outlet.close(taken.closing)
-                finish: FinishReason | None = None
-                if outlet.stopped:
-                    budget.keep(outlet.written)
-                    finish = "stop_sequence"
-                elif taken == Taken(text, limit=taken.limit) and (
-                    ends or (follower is not None and follower.done)
-                ):
-                    finish = "stop"
-                elif taken.limit is not None:
-                    finish = taken.limit
+                shown, finish = growth.take(text, played, ends=ends)
                 if finish is not None:
                     yield from last(shown, finish, played)
                     return
                 # Every round emits a segment, even if all of its text is held back.
                 yield from shown or ([Segment("", played)] if played else [])
-                ensemble.commit(Candidate(taken.text))
+                ensemble.commit(Candidate(growth.taken))
         finally:
             ensemble.close()
 
