@@ -24,6 +24,7 @@ from specfuse_core import FusionConfig, FusionEngine, __version__
 from specfuse_core.answer.limits import DEFAULT_TOKENS
 from specfuse_core.frameworks.arguments import SAMPLING, given
 from specfuse_core.frameworks.fields import EngineFields
+from specfuse_core.frameworks.foreign import translated
 from specfuse_core.frameworks.registry import model_configs
 
 __all__ = ["Ensemble"]
@@ -64,8 +65,9 @@ class Ensemble(EngineFields, BaseChatModel):
         return PROVIDER
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        values = self._values(kwargs)
-        chosen = kwargs.get("model") or self.model_name
+        call = translated(kwargs, (), sampled=True)
+        values = self._values(call)
+        chosen = call.get("model") or self.model_name
         params = LangSmithParams(
             ls_provider=PROVIDER,
             ls_model_name=",".join(chosen) if isinstance(chosen, list | tuple) else str(chosen),
@@ -75,7 +77,7 @@ class Ensemble(EngineFields, BaseChatModel):
             params["ls_temperature"] = values["temperature"]
         if values["max_tokens"] is not None:
             params["ls_max_tokens"] = values["max_tokens"]
-        ends = stop or self.stop
+        ends = stop or values["stop"]
         if isinstance(ends, str | list | tuple):
             params["ls_stop"] = [ends] if isinstance(ends, str) else list(ends)
         return params
@@ -89,7 +91,8 @@ class Ensemble(EngineFields, BaseChatModel):
             "drafters": self.drafters,
             "verifiers": self.verifiers,
             **config.replace(**self._knobs(values)).model_dump(),
-            **given(values, (*SAMPLING, "max_tokens", "max_call_tokens", "on_limit", "timeout")),
+            **given(values, (*SAMPLING, "context_window", "max_tokens", "max_call_tokens")),
+            **given(values, ("on_limit", "timeout")),
             "stop": self.stop,
         }
 

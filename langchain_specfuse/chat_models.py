@@ -224,12 +224,13 @@ class ChatSpecFuse(Ensemble):
     ) -> tuple[FusionEngine, builtins.dict[str, Any], Deadline, Chunks]:
         """Return the engine, the request, the deadline and the chunks of one call."""
         # langchain-core passes these arguments on for its own use.
-        check_call(type(self).__name__, call, ignored=("stream", "strict"))
+        given = call if stop is None else {**call, "stop": stop}
+        call = check_call(type(self).__name__, given, ("strict",), self._values())
         values = self._values(call)
         engine = self._fusion(call)
         deadline = Deadline(values["timeout"])
         tools = tools_of(values.get("tools") or ())
-        options = request_options(values, stop if stop is not None else self.stop, tools)
+        options = request_options(values, values["stop"], tools)
         options |= {"conversation": turns_of(messages), "cancel": deadline}
         chunks = Chunks(",".join(engine.models), self.fusion_metadata, Cut(values))
         return engine, options, deadline, chunks

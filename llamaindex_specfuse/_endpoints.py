@@ -49,7 +49,6 @@ _CORE = frozenset(
         "memory",
         "output_parser",
         "react_chat_formatter",
-        "stream",
         "strict",
         "tool_required",
         "tool_retriever",
@@ -121,7 +120,7 @@ class Endpoints(Ensemble):
     def _begin(self, turns: Sequence[Message], call: Mapping[str, Any], watch: RunWatch) -> _Run:
         """Open the engine's stream. A bad request raises its error here."""
         with surfacing():
-            check_call(type(self).__name__, call, ignored=_CORE)
+            call = check_call(type(self).__name__, call, _CORE, self._values())
             values = self._values(call)
             engine = self._fusion(call)
             deadline = Deadline(values["timeout"])

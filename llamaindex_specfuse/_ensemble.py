@@ -47,6 +47,8 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
         windows = [window for window in self._windows() if window is not None]
         known = len(windows) == len(self._windows())
         window = min(windows) if known else self._base().context_window
+        if self.context_window is not None:
+            window = min(window, self.context_window)
         wanted = max(self.max_tokens or _RESERVED, _AROUND)
         return LLMMetadata(
             context_window=window,

@@ -53,6 +53,8 @@ class Request:
             integrations raise an error instead of returning a structured answer. ``"close"``
             completes the JSON and delivers it as valid. In both cases a constrained text is
             completed, and ``closed_by_force`` is set.
+        context_window: maximum number of tokens of prompt and answer together, in tokens of every
+            base model. It never extends the context window of a model.
         stop: strings that end the answer. The answer does not include them.
         sampling: sampling parameters of the drafts.
         constraint: the form that the answer must have.
@@ -76,6 +78,7 @@ class Request:
     parallel_tool_calls: bool = True
     max_call_tokens: int | None = None
     on_limit: OnLimit = "error"
+    context_window: int | None = None
 
     def __post_init__(self) -> None:
         if self.constraint is not None and not isinstance(self.constraint, Constraint):
@@ -90,7 +93,7 @@ class Request:
             raise EmptyConversationError(
                 "the conversation is empty; give at least one message with text."
             )
-        for name in ("max_new_tokens", "max_call_tokens"):
+        for name in ("max_new_tokens", "max_call_tokens", "context_window"):
             limit = getattr(self, name)
             if limit is None:
                 continue
@@ -163,6 +166,10 @@ class Request:
         return grammar_of(
             self.constraint, self.tools, self.tool_choice, parallel=self.parallel_tool_calls
         )
+
+    def window(self, own: int) -> int:
+        """Return the context window of this request in a base model whose own window is given."""
+        return own if self.context_window is None else min(own, self.context_window)
 
     def seeded(self) -> Request:
         """Return the request itself if it has a seed, otherwise a copy with a random seed."""

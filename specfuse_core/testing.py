@@ -101,10 +101,11 @@ class ScriptedBackend:
         """
         tools = request.tools if request.calls else ()
         length = self.count_prompt_tokens(request.messages, tools)
-        if length >= self.context_window:
+        window = request.window(self.context_window)
+        if length >= window:
             raise PromptTooLongError(
                 f"the prompt has {length} tokens for {self.name!r}, whose context window is "
-                f"{self.context_window}; shorten it or leave that model out."
+                f"{window}; shorten it or leave that model out."
             )
         session = ScriptedSession(self, request, length)
         self.sessions.append(session)
@@ -141,7 +142,7 @@ class ScriptedSession:
     def room(self) -> int:
         """Number of tokens that still fit the context window."""
         used = self.cost.prompt_tokens + len(_tokens(self.response))
-        return self._backend.context_window - used
+        return self._request.window(self._backend.context_window) - used
 
     def count_tokens(self, answer: str) -> int:
         """Count the tokens that ``answer`` adds to a final assistant message."""

@@ -109,6 +109,7 @@ def _request_record(engine: FusionEngine | None, request: Request | None) -> Rec
             "max_new_tokens": request.max_new_tokens,
             "max_call_tokens": request.max_call_tokens,
             "on_limit": request.on_limit,
+            "context_window": request.context_window,
             "stop": list(request.stop),
             "sampling": request.sampling.model_dump(),
             "constraint": _constraint_record(request),

@@ -55,6 +55,8 @@ class ModelConfig(Options):
         response_template: a response template of transformers, which says how the model writes tool
             calls and thoughts. By default it is the tokenizer's own, or the form that the chat
             template shows.
+        context_window: the largest number of tokens of prompt and answer together. It never extends
+            the context window of the model, which is read from its configuration.
         trust_remote_code: whether code that is stored with the weights may run.
         allow_pickle: whether weights that are stored only as pickle may be opened. Opening a pickle
             file can run code.
@@ -78,6 +80,7 @@ class ModelConfig(Options):
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     response_template: dict[str, Any] | None = None
+    context_window: int | None = Field(default=None, ge=1)
     trust_remote_code: bool = False
     allow_pickle: bool = False
     weight: float = Field(default=1.0, gt=0.0)

@@ -30,6 +30,7 @@ _CALL = (
     "max_new_tokens",
     "max_call_tokens",
     "on_limit",
+    "context_window",
     "stop",
     "constraint",
     "tools",

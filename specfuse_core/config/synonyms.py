@@ -40,7 +40,8 @@ SYNONYMS = (
         "the models run in this process. Use {path} with hub ids or directories",
     ),
     Synonym(
-        "api_key openai_api_key api_version organization max_retries",
+        "api_key openai_api_key api_version organization max_retries extra_headers extra_query "
+        "default_headers",
         "the models run in this process and need no such option. Leave it out",
     ),
     Synonym(
@@ -82,8 +83,8 @@ SYNONYMS = (
     ),
     Synonym("system_prompt system_message", "use {system}"),
     Synonym(
-        "context_window num_ctx n_ctx max_model_len",
-        "the context window is read from the configuration of each model. Leave it out",
+        "num_ctx n_ctx max_model_len max_seq_len",
+        "use {context_window}, which limits the prompt and the answer together",
     ),
     Synonym(
         "reasoning reasoning_effort think thinking enable_thinking",
@@ -92,7 +93,7 @@ SYNONYMS = (
     # What is generated
     Synonym(
         "generate_kwargs generation_kwargs generation_config pipeline_kwargs additional_kwargs "
-        "vllm_kwargs options",
+        "vllm_kwargs options extra_body",
         "set each of its values as an option of its own, for example {temperature}",
     ),
     Synonym(
@@ -109,7 +110,15 @@ SYNONYMS = (
         "a request has one answer. Ask again with another value of {seed} for another one",
     ),
     Synonym("format guided_json json_mode json_schema", "use {constraint}"),
-    Synonym("return_full_text", "an answer never contains the prompt. Leave it out"),
+    Synonym("return_full_text echo", "an answer never contains the prompt. Leave it out"),
+    Synonym("suffix", "an answer ends where the models end it. Leave it out"),
+    Synonym("logit_bias", "use {constraint} to allow only some answers"),
+    Synonym(
+        "logprobs top_logprobs",
+        "the rounds of an answer have the log-probabilities of its drafts. Leave it out",
+    ),
+    Synonym("num_beams", "beam search is not supported. Leave it out"),
+    Synonym("use_cache", "the models always use a key-value cache. Leave it out"),
     Synonym("request_timeout max_time", "use {timeout}"),
     Synonym("streaming", "call a streaming method instead. Leave it out"),
 )

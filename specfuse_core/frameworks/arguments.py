@@ -6,9 +6,11 @@ It refuses unknown names. This module runs nothing and knows no framework.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, unknown_option
+from specfuse_core.frameworks.foreign import translated
 from specfuse_core.frameworks.providers import choice_of, constraint_of
 from specfuse_core.grammar.tools import Tool
 
@@ -18,26 +20,33 @@ __all__ = ["KNOBS", "SAMPLING", "check_call", "check_fields", "given", "request_
 KNOBS = tuple(FusionConfig.model_fields)
 SAMPLING = tuple(SamplingParams.model_fields)
 
-#: Options of hosted models that many applications set. They have no effect here.
-_HOSTED = {"api_key", "max_retries"}
 #: Arguments of a call that are not fields of the model.
 _ONLY_CALL = (
     "constraint",
-    "model",
     "parallel_tool_calls",
     "response_format",
     "tool_choice",
     "tools",
 )
 #: Arguments of a call that replace fields of the model.
-_CALL = (*KNOBS, *SAMPLING, "max_call_tokens", "max_tokens", "on_limit", "stop", "timeout")
+_CALL = (
+    *KNOBS,
+    *SAMPLING,
+    "context_window",
+    "max_call_tokens",
+    "max_tokens",
+    "model",
+    "on_limit",
+    "stop",
+    "timeout",
+)
 
 #: How options are set in both integrations, for errors.
 _FORMS = {
     **{
         name: f"ModelConfig({name}=...) in models=[...]"
         for name in ModelConfig.model_fields
-        if name != "path"
+        if name not in ("path", "context_window")
     },
     **{name: f"{name}=... in a call" for name in _ONLY_CALL},
     "engine": "engine=FusionEngine.from_models([(model, tokenizer), ...])",
@@ -55,32 +64,43 @@ _CALL_FORMS = {
 
 
 def check_fields(owner: str, data: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """Return ``data`` without the options that only hosted models have.
+    """Return ``data`` with the names of this package, without options that change nothing.
 
     Raises:
         UnknownOptionError: if any other name is not ``known``.
+        InvalidOptionError: if two values contradict each other.
     """
-    for name in data:
-        if name not in known and name not in _HOSTED:
+    fields = translated(data, known)
+    for name in fields:
+        if name not in known:
             raise unknown_option(owner, name, known, _FORMS)
-    return {name: value for name, value in data.items() if name not in _HOSTED}
+    return fields
 
 
-def check_call(owner: str, options: Mapping[str, Any], ignored: Collection[str] = ()) -> None:
-    """Check the names of a call's arguments.
+def check_call(
+    owner: str,
+    options: Mapping[str, Any],
+    ignored: Collection[str] = (),
+    fields: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Return the arguments of a call, as :func:`check_fields` does.
 
     Args:
         owner: the class that was called.
         options: the arguments.
         ignored: names that the framework passes on for its own use.
+        fields: the fields that the arguments replace.
 
     Raises:
         UnknownOptionError: if a name is unknown. The error says what to use instead.
+        InvalidOptionError: if two values contradict each other.
     """
     known = (*_CALL, *_ONLY_CALL)
-    for name in options:
-        if name not in known and name not in _HOSTED and name not in ignored:
+    call = translated(options, known, sampled=bool(fields.get("temperature")))
+    for name in call:
+        if name not in known and name not in ignored:
             raise unknown_option(f"a call of {owner}", name, known, _CALL_FORMS)
+    return call
 
 
 def given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -101,7 +121,7 @@ def request_options(
     options = given(values, SAMPLING)
     if values.get("max_tokens") is not None:
         options["max_new_tokens"] = values["max_tokens"]
-    options |= given(values, ("max_call_tokens", "on_limit"))
+    options |= given(values, ("context_window", "max_call_tokens", "on_limit"))
     if stop:
         options["stop"] = stop
     constraint = values.get("constraint") or constraint_of(values.get("response_format"))

@@ -6,7 +6,7 @@ not import torch before an engine runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, Self
 
@@ -22,7 +22,7 @@ from pydantic import (
 from specfuse_core.answer.deadline import Deadline
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, ScoreMode
 from specfuse_core.config.options import bad_value
-from specfuse_core.errors import InvalidLimitError, InvalidOptionError
+from specfuse_core.errors import InvalidLimitError, InvalidOptionError, UnknownModelError
 from specfuse_core.frameworks.arguments import KNOBS, SAMPLING, check_fields, given
 from specfuse_core.frameworks.registry import model_configs, model_names, shared_engine
 from specfuse_core.fusion import FusionEngine
@@ -41,6 +41,10 @@ class EngineFields(BaseModel):
     """Base models: hub ids, directories or ``ModelConfig``; None for the models in the package."""
     engine: FusionEngine | None = Field(default=None, exclude=True, repr=False)
     """A ``FusionEngine`` to use instead of ``models``."""
+    model: list[str] | str | None = None
+    """With ``models`` or ``engine``: the names of the base models to use, as a list or separated by
+    commas; all by default. Without them: the same as ``models``, or names of models in the
+    package."""
     drafters: list[str] | None = None
     """Names of the models that draft; all by default."""
     verifiers: list[str] | None = None
@@ -88,6 +92,9 @@ class EngineFields(BaseModel):
     seed: int | None = None
     """Seed of the sampling. None draws a new one for each answer."""
 
+    context_window: int | None = None
+    """Maximum number of tokens of prompt and answer together. It limits the context windows of the
+    models, and never extends them."""
     max_tokens: int | None = None
     """Maximum number of tokens of an answer with its tool calls, in tokens of the first base model.
     None allows 4,096 tokens, and as many for tool calls, if they fit the context window."""
@@ -120,6 +127,9 @@ class EngineFields(BaseModel):
         models = fields.get("models")
         if isinstance(models, str | PathLike | ModelConfig | Mapping):
             fields["models"] = models = [models]
+        elif models is None and fields.get("engine") is None:
+            _take_model(fields)
+            models = fields.get("models")
         if isinstance(models, list | tuple):
             model_configs(models)
         return fields
@@ -133,16 +143,29 @@ class EngineFields(BaseModel):
         FusionConfig(**self._knobs(self._values()))
         SamplingParams(**given(self._values(), SAMPLING))
         Deadline(self.timeout)
-        for name in ("max_tokens", "max_call_tokens"):
+        for name in ("max_tokens", "max_call_tokens", "context_window"):
             limit = getattr(self, name)
             if limit is not None and limit < 1:
                 raise InvalidLimitError.of(name, f"must be at least 1, got {limit}.")
+        if self.model is not None:
+            self._check_model(_names(self.model))
         return self
+
+    def _check_model(self, names: Sequence[str]) -> None:
+        known = self._all_names()
+        for name in names:
+            if name not in known:
+                raise UnknownModelError(
+                    f"model names the unknown base model {name!r}; use one of: {', '.join(known)}."
+                )
 
     @property
     def model_name(self) -> str:
         """The names of the base models, separated by commas. A call's ``model`` takes the same."""
-        return ",".join(self.engine.models if self.engine else model_names(self.models))
+        return ",".join(self._all_names() if self.model is None else _names(self.model))
+
+    def _all_names(self) -> tuple[str, ...]:
+        return self.engine.models if self.engine is not None else model_names(self.models)
 
     def _values(self, call: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The fields, replaced by the arguments of a call."""
@@ -153,27 +176,22 @@ class EngineFields(BaseModel):
         return {**given(values, KNOBS), "call_segment_tokens": values["call_segment_tokens"]}
 
     def _base(self) -> FusionEngine:
-        if self.engine is not None:
-            return self.engine
-        return shared_engine(
+        """The engine over the base models in use."""
+        return self._engine_of(self.model)
+
+    def _engine_of(self, model: Any) -> FusionEngine:
+        whole = self.engine or shared_engine(
             self.models,
             drafters=self.drafters,
             verifiers=self.verifiers,
             parallel=self.parallel,
         )
+        return whole if model is None else whole.subset(_names(model))
 
     def _fusion(self, call: Mapping[str, Any]) -> FusionEngine:
         """The engine for one call."""
-        engine = self._base().with_config(**self._knobs(self._values(call)))
-        chosen = call.get("model")
-        if chosen is None:
-            return engine
-        names = chosen.split(",") if isinstance(chosen, str) else chosen
-        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            raise InvalidOptionError.of(
-                "model", f"must be names separated by commas, or a list of names, got {chosen!r}."
-            )
-        return engine.subset([name.strip() for name in names])
+        values = self._values(call)
+        return self._engine_of(values["model"]).with_config(**self._knobs(values))
 
     def _alone(self, name: str) -> dict[str, Any]:
         """The fields of a model that uses only one of the base models.
@@ -181,17 +199,46 @@ class EngineFields(BaseModel):
         Raises:
             UnknownModelError: if no base model has that name.
         """
-        dropped = ("models", "drafters", "verifiers", "parallel")
-        kept = {field: getattr(self, field) for field in self.model_fields_set - set(dropped)}
-        return {**kept, "engine": self._base().subset([name])}
+        self._base().subset([name])
+        return {**{field: getattr(self, field) for field in self.model_fields_set}, "model": name}
 
     def _windows(self) -> list[int | None]:
-        """The context window of each base model; None if only loading the model shows it."""
+        """The context window of each base model in use.
+
+        It is None if only loading the model shows it. ``context_window`` is not considered.
+        """
         if self.engine is not None:
-            return [backend.declared_window for backend in self.engine.backends]
-        return [declared_window(config) for config in model_configs(self.models)]
+            windows = [backend.declared_window for backend in self.engine.backends]
+        else:
+            windows = [declared_window(config) for config in model_configs(self.models)]
+        named = dict(zip(self._all_names(), windows, strict=True))
+        return [named[name] for name in _names(self.model_name)]
 
     def _window(self) -> int | None:
         """The smallest context window that is known without loading a model."""
-        known = [window for window in self._windows() if window is not None]
-        return min(known, default=None)
+        known = [*self._windows(), self.context_window]
+        return min((window for window in known if window is not None), default=None)
+
+
+def _names(model: Any) -> list[str]:
+    """The names of base models, which are a list or separated by commas."""
+    names = model.split(",") if isinstance(model, str) else model
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InvalidOptionError.of(
+            "model", f"must be names separated by commas, or a list of names, got {model!r}."
+        )
+    return [name.strip() for name in names]
+
+
+def _take_model(fields: dict[str, Any]) -> None:
+    """Make ``model`` the base models, unless it names models of the package."""
+    model = fields.pop("model", None)
+    if model is None:
+        return
+    given = _names(model) if isinstance(model, str) else model
+    given = list(given) if isinstance(given, list | tuple) else [given]
+    bundled = model_names(None)
+    if given and all(isinstance(name, str) and name in bundled for name in given):
+        fields["model"] = given
+    else:
+        fields["models"] = given

@@ -54,6 +54,7 @@ class LocalBackend:
         declared: the context window if it is known before loading.
         describe: what is known before loading; by default only the name.
         download: downloads what loading needs, and shows it to a watcher.
+        cap: the largest context window; None for that of the model.
     """
 
     supports_logits = True
@@ -65,9 +66,11 @@ class LocalBackend:
         declared: int | None = None,
         describe: Callable[[], ModelReport] | None = None,
         download: Callable[[Watcher], None] | None = None,
+        cap: int | None = None,
     ) -> None:
         self.name = name
         self._declared = declared
+        self._cap = cap
         self._describe = describe
         self._load = load
         self._seconds = 0.0
@@ -121,7 +124,8 @@ class LocalBackend:
     @property
     def context_window(self) -> int:
         """Maximum number of tokens of prompt and answer together. Loads the model if needed."""
-        return self.model.runner.context_window
+        window = self.model.runner.context_window
+        return window if self._cap is None else min(window, self._cap)
 
     @property
     def declared_window(self) -> int | None:
@@ -142,7 +146,7 @@ class LocalBackend:
                 known = replace(known, weights=None)
             if not known.fits:
                 return known
-            known = completed(known, *self._parts(), self._seconds)
+            known = completed(known, *self._parts(), self.context_window, self._seconds)
             # What the template refuses is a part of the report already.
             with suppress(TemplateError):
                 self._check_window()
@@ -166,7 +170,7 @@ class LocalBackend:
         speech = self._speech(request)
         prompt, response = self._rendered(request.messages, tools, speech, free=request.free)
         length = len(prompt.ids) + len(response.ids)
-        window = self.context_window
+        window = request.window(self.context_window)
         if max(prompt.ids, default=0) >= model.runner.config.vocab_size:
             raise ModelLoadError(
                 f"{self.name!r}: the tokenizer gives ids outside of the model's vocabulary of "

@@ -20,7 +20,7 @@ __all__ = ["completed"]
 
 
 def completed(
-    known: ModelReport, model: LoadedModel, template: ChatTemplate, seconds: float
+    known: ModelReport, model: LoadedModel, template: ChatTemplate, window: int, seconds: float
 ) -> ModelReport:
     """Return ``known`` with what is known of the loaded model.
 
@@ -28,9 +28,10 @@ def completed(
         known: what was known before loading.
         model: the loaded model.
         template: its chat template, with the tokenizer.
+        window: its context window.
         seconds: seconds that loading took.
     """
-    window, ends = model.runner.context_window, sorted(template.ends)
+    ends = sorted(template.ends)
     return replace(
         known,
         adapter_base=model.trained_on,

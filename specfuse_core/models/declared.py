@@ -22,7 +22,14 @@ _NESTED = ("text_config", "llm_config", "language_config")
 
 
 def declared_window(config: ModelConfig) -> int | None:
-    """Return the model's context window in tokens; None if no local file states it."""
+    """Return the context window in tokens; None if no local file states that of the model."""
+    window = _stated(config)
+    if window is None or config.context_window is None:
+        return window
+    return min(window, config.context_window)
+
+
+def _stated(config: ModelConfig) -> int | None:
     try:
         folder = folder_of(with_base(config))
     except ModelLoadError:

@@ -71,6 +71,7 @@ def named(configs: Sequence[ModelConfig]) -> tuple[list[Backend], dict[str, floa
             declared_window(model),
             partial(_stored, model),
             partial(_downloaded, model),
+            model.context_window,
         )
         for name, model in zip(names, configs, strict=True)
     ]

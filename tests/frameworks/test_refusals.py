@@ -29,6 +29,7 @@ from specfuse_core.frameworks.arguments import (
     request_options,
 )
 from specfuse_core.frameworks.fields import EngineFields
+from specfuse_core.frameworks.foreign import HOSTED, RENAMED
 from specfuse_core.grammar.constraints import JsonObject
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.testing import ScriptedBackend
@@ -57,7 +58,8 @@ def test_every_field_can_be_said_of_a_call_but_what_makes_the_engine() -> None:
     said = (
         set(KNOBS)
         | set(SAMPLING)
-        | {"max_call_tokens", "max_tokens", "on_limit", "stop", "timeout"}
+        | {"context_window", "max_call_tokens", "max_tokens", "model", "on_limit", "stop"}
+        | {"timeout"}
     )
     assert set(EngineFields.model_fields) - said == {
         "models",
@@ -93,8 +95,8 @@ def test_fields_make_the_engine_they_say() -> None:
     fields = EngineFields(engine=engine, segment_tokens=3, temperature=0.5)
     assert fields._fusion({}).config.segment_tokens == 3
     assert fields._fusion({"segment_tokens": 4, "model": "b"}).models == ("b",)
-    assert fields._alone("a")["engine"].models == ("a",)
-    assert "models" not in fields._alone("a")
+    alone = EngineFields(**fields._alone("a"))
+    assert (alone._base().models, alone.segment_tokens) == (("a",), 3)
     assert fields._window() == 4096
     assert fields.model_name == "a,b"
     assert set(SAMPLING) == set(SamplingParams.model_fields)
@@ -147,6 +149,7 @@ LLMS = (ChatSpecFuse, SpecFuseLLM)
 FIELDS = [(llm, name) for llm in LLMS for name in llm.model_fields]
 #: The types of the values below that a field takes.
 GOOD: dict[str, tuple[type, ...]] = {
+    "model": (str,),
     "models": (str,),
     "name": (str,),
     "output_version": (str,),
@@ -204,12 +207,11 @@ def test_a_bad_value_of_a_call_is_refused_by_the_name_of_the_argument(
 
 
 HINTS = [
-    ("model_name", "use models=[...]."),
+    ("model_id", "use models=[...]."),
     ("torch_dtype", "use ModelConfig(dtype=...) in models=[...]."),
     ("dtype", "use ModelConfig(dtype=...) in models=[...]."),
     ("device_map", "use ModelConfig(device_map=...) in models=[...]."),
     ("quantization_config", "use ModelConfig(quantization_config=...) in models=[...]."),
-    ("max_new_tokens", "use 'max_tokens'."),
     ("num_output", "use 'max_tokens'."),
     ("request_timeout", "use 'timeout'."),
     ("do_sample", "use 'temperature': 0 is greedy, a higher value samples."),
@@ -252,10 +254,10 @@ NAMES = [name for synonym in SYNONYMS for name in synonym.names.split()]
 def test_every_option_of_another_integration_is_answered(
     llm: type[ChatSpecFuse | SpecFuseLLM], name: str
 ) -> None:
-    if name in llm.model_fields or name in ("api_key", "max_retries"):
+    if name in llm.model_fields or name in HOSTED or name in RENAMED:
         return
     with pytest.raises(UnknownOptionError) as caught:
-        llm(**{name: 1})
+        llm(**{name: "odd"})
     said = str(caught.value)
     assert said.startswith(f"{llm.__name__} has no option {name!r}; ")
     assert "did you mean" not in said
@@ -266,8 +268,8 @@ def test_every_option_of_another_integration_is_answered(
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("max_new_tokens", "use 'max_tokens'."),
-        ("model_name", "use 'model'."),
+        ("num_predict", "use 'max_tokens'."),
+        ("model_id", "use 'model'."),
         ("torch_dtype", "use ModelConfig(dtype=...) in models=[...]."),
         ("parallel", "use parallel=... when you make the model."),
         ("temprature", "did you mean 'temperature'?"),
