@@ -1,13 +1,15 @@
 """Converts LlamaIndex messages to the engine's messages.
 
-Content that is not text is refused and never dropped silently. Earlier thinking is left out, as
-chat templates do. This module knows nothing of models.
+Media in the messages of users are refused. In messages of models and tools, which a conversation
+cannot do without, they become placeholders. Earlier thinking is left out, as chat templates do.
+This module knows nothing of models.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -15,6 +17,7 @@ from llama_index.core.base.llms.types import (
     ChatMessage,
     CitableBlock,
     CitationBlock,
+    DocumentBlock,
     MessageRole,
     TextBlock,
     ThinkingBlock,
@@ -23,6 +26,12 @@ from llama_index.core.base.llms.types import (
 
 from specfuse_core import Message, ToolCall
 from specfuse_core.errors import InvalidMessageError
+from specfuse_core.frameworks.content import (
+    plain_text,
+    placeholder,
+    unsupported,
+    warn_of_hidden,
+)
 from specfuse_core.request import Role
 
 __all__ = ["arguments_of", "calls_of", "is_react", "turns_of"]
@@ -45,7 +54,8 @@ def turns_of(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
     """Convert a conversation.
 
     Raises:
-        InvalidMessageError: if there are images or other media, or objects that are not messages.
+        InvalidMessageError: if the message of a user has images or other media, or an object is not
+            a message.
     """
     if isinstance(messages, str | ChatMessage) or not all(
         isinstance(message, ChatMessage) for message in messages
@@ -53,7 +63,10 @@ def turns_of(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
         raise InvalidMessageError(
             "chat needs a list of ChatMessage. Use complete() for a single question."
         )
-    return tuple(_turn(message) for message in messages)
+    hidden: list[str] = []
+    turns = tuple(_turn(message, hidden) for message in messages)
+    warn_of_hidden(hidden)
+    return turns
 
 
 def is_react(turns: Sequence[Message]) -> bool:
@@ -65,31 +78,56 @@ def is_react(turns: Sequence[Message]) -> bool:
     return all(mark in taught for mark in _REACT)
 
 
-def _turn(message: ChatMessage) -> Message:
+def _turn(message: ChatMessage, hidden: list[str]) -> Message:
     role = _ROLES[message.role]
     extra = message.additional_kwargs
+    tolerated = hidden if role in ("assistant", "tool") else None
     return Message(
         role,
-        "\n".join(_texts(message.blocks, message.role.value)),
+        "\n".join(_texts(message.blocks, f"a {message.role.value} message", tolerated)),
         tuple(calls_of(message)) if role == "assistant" else (),
         tool_call_id=extra.get("tool_call_id") if role == "tool" else None,
         name=extra.get("name"),
     )
 
 
-def _texts(blocks: Sequence[Any], where: str) -> Iterator[str]:
+def _texts(blocks: Sequence[Any], where: str, hidden: list[str] | None) -> Iterator[str]:
+    """Yield the texts of blocks.
+
+    Args:
+        blocks: the blocks of a message.
+        where: the message, for errors.
+        hidden: the types of media that became placeholders; None to refuse media.
+    """
     for block in blocks:
         if isinstance(block, TextBlock):
             yield block.text
         elif isinstance(block, CitableBlock):
-            yield from _texts(block.content, where)
+            yield from _texts(block.content, where, hidden)
         elif isinstance(block, CitationBlock):
-            yield from _texts([block.cited_content], where)
+            yield from _texts([block.cited_content], where, hidden)
+        elif isinstance(block, DocumentBlock) and (read := _document(block)) is not None:
+            yield read
         elif not isinstance(block, ThinkingBlock | ToolCallBlock | CachePoint):
-            raise InvalidMessageError(
-                f"a {where} message has a content block of type {block.block_type!r}, but only "
-                "text is supported. Describe the content in words, or leave it out."
-            )
+            if hidden is None:
+                raise unsupported(where, block.block_type)
+            hidden.append(block.block_type)
+            yield placeholder(block.block_type)
+
+
+def _document(block: DocumentBlock) -> str | None:
+    """Return the text of a document; None if it is not text, or would have to be downloaded."""
+    if isinstance(block.data, bytes):
+        # LlamaIndex stores the data as base64.
+        return plain_text(block.data.decode(errors="replace"), block.document_mimetype)
+    if block.path is None:
+        return None
+    try:
+        return plain_text(Path(block.path).read_bytes(), block.document_mimetype)
+    except OSError as error:
+        raise InvalidMessageError(
+            f"the document {str(block.path)!r} cannot be read: {error.strerror}."
+        ) from error
 
 
 def calls_of(message: ChatMessage) -> list[ToolCall]:

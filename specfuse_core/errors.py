@@ -32,6 +32,7 @@ The warnings::
 
     FusionWarning                     root of all warnings; derives from UserWarning
         AdapterBaseWarning            an adapter was trained on another base model
+        HiddenContentWarning          media of a model or a tool became a placeholder
         SlowMethodWarning             a model runs slower than it should
 
 No error derives from ValueError, TypeError or RuntimeError. LlamaIndex treats the first two as an
@@ -51,6 +52,7 @@ __all__ = [
     "EmptyStopStringError",
     "FusionError",
     "FusionWarning",
+    "HiddenContentWarning",
     "GenerationError",
     "InvalidConstraintError",
     "InvalidLimitError",
@@ -193,6 +195,10 @@ class AdapterBaseWarning(FusionWarning):
 
     Only names are compared. The weights of both may be equal.
     """
+
+
+class HiddenContentWarning(FusionWarning):
+    """Issued if the message of a model or a tool has media. A placeholder stands for them."""
 
 
 class SlowMethodWarning(FusionWarning):

@@ -45,6 +45,7 @@ from specfuse_core import Choice, FusionEngine, FusionError, Message, ModelConfi
 from specfuse_core.errors import (
     AnswerTimeoutError,
     EmptyConversationError,
+    HiddenContentWarning,
     InvalidMessageError,
     PromptTooLongError,
     UnknownModelError,
@@ -141,6 +142,37 @@ def test_media_are_refused_by_name(block: Any) -> None:
         InvalidMessageError, match=f"{block.block_type!r}, but only text is supported"
     ):
         llm_of("Hello").chat([message])
+
+
+def test_media_of_tools_and_models_become_placeholders() -> None:
+    image = ImageBlock(url="https://x.y/z.png")
+    cited = CitableBlock(title="t", source="s", content=[TextBlock(text="See:"), image])
+    history = [
+        ChatMessage(role="user", content="Look."),
+        ChatMessage(role="assistant", blocks=[AudioBlock(url="https://x.y/z.wav")]),
+        ChatMessage(role="tool", blocks=[cited], additional_kwargs={"tool_call_id": "1"}),
+    ]
+    with pytest.warns(HiddenContentWarning, match=r"'audio', 'image'") as caught:
+        turns = turns_of(history)
+    assert len(caught) == 1
+    assert [turn.content for turn in turns[1:]] == [
+        "[audio: not shown to the models]",
+        "See:\n[image: not shown to the models]",
+    ]
+    with pytest.warns(HiddenContentWarning):
+        assert llm_of("Hello").chat(history).message.content == "Hello"
+
+
+def test_documents_of_text_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "note.txt"
+    file.write_text("A note.")
+    for block in (DocumentBlock(data=b"A note."), DocumentBlock(path=file)):
+        (turn,) = turns_of([ChatMessage(role="user", blocks=[block])])
+        assert turn.content == "A note."
+    gone = DocumentBlock(path=str(tmp_path / "gone.txt"))
+    for block in (gone, DocumentBlock(url="https://x.y/z.txt"), DocumentBlock(data=b"\xff\0")):
+        with pytest.raises(InvalidMessageError, match=r"gone\.txt.* cannot be read|only text"):
+            turns_of([ChatMessage(role="user", blocks=[block])])
 
 
 def test_what_is_no_conversation_is_refused() -> None:
