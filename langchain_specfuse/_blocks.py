@@ -13,7 +13,7 @@ from typing import Any
 
 from specfuse_core import ToolCall
 from specfuse_core.errors import InvalidMessageError
-from specfuse_core.frameworks.content import plain_text, placeholder, unsupported
+from specfuse_core.frameworks.content import placeholder, plain_text, unsupported
 
 __all__ = ["Reader", "calls_in", "typed"]
 
@@ -32,17 +32,50 @@ _NESTED = ("search_result", "server_tool_result", "mcp_tool_result")
 #: Types of blocks that no answer depends on: thoughts, which are not sent to a model again, calls,
 #: of which ``tool_calls`` has those that an application runs, and marks for a provider.
 _SILENT = frozenset(
-    """
-    annotations cachePoint cache_point cache_control citation container_upload guard_content
-    guardContent non_standard_annotation signature thought_signature tool_reference
-    reasoning reasoning_content reasoningContent redacted_thinking thinking
-    custom_tool_call function_call invalid_tool_call tool_call tool_call_chunk tool_use toolUse
-    tool_result toolResult
-    code_interpreter_call computer_call file_search_call image_generation_call local_shell_call
-    mcp_approval_request mcp_approval_response mcp_call mcp_list_tools mcp_tool_use
-    server_tool_call server_tool_call_chunk server_tool_use shell_call tool_search_call
-    web_search_call
-    """.split()
+    [
+        "annotations",
+        "cachePoint",
+        "cache_point",
+        "cache_control",
+        "citation",
+        "container_upload",
+        "guard_content",
+        "guardContent",
+        "non_standard_annotation",
+        "signature",
+        "thought_signature",
+        "tool_reference",
+        "reasoning",
+        "reasoning_content",
+        "reasoningContent",
+        "redacted_thinking",
+        "thinking",
+        "custom_tool_call",
+        "function_call",
+        "invalid_tool_call",
+        "tool_call",
+        "tool_call_chunk",
+        "tool_use",
+        "toolUse",
+        "tool_result",
+        "toolResult",
+        "code_interpreter_call",
+        "computer_call",
+        "file_search_call",
+        "image_generation_call",
+        "local_shell_call",
+        "mcp_approval_request",
+        "mcp_approval_response",
+        "mcp_call",
+        "mcp_list_tools",
+        "mcp_tool_use",
+        "server_tool_call",
+        "server_tool_call_chunk",
+        "server_tool_use",
+        "shell_call",
+        "tool_search_call",
+        "web_search_call",
+    ]
 )
 #: Ends of the types of results of a provider's own tools, whose content is encrypted or structured.
 _RESULTS = ("_tool_result", "_call_output", "_call_result")

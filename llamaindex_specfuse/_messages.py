@@ -27,8 +27,8 @@ from llama_index.core.base.llms.types import (
 from specfuse_core import Message, ToolCall
 from specfuse_core.errors import InvalidMessageError
 from specfuse_core.frameworks.content import (
-    plain_text,
     placeholder,
+    plain_text,
     unsupported,
     warn_of_hidden,
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from specfuse_core.errors import HiddenContentWarning, InvalidMessageError
 
-__all__ = ["plain_text", "placeholder", "unsupported", "warn_of_hidden"]
+__all__ = ["placeholder", "plain_text", "unsupported", "warn_of_hidden"]
 
 #: Types of files that are text, besides ``text/*``.
 _TEXTS = ("application/json", "application/xml", "application/yaml", "application/x-yaml")
