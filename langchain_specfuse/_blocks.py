@@ -14,6 +14,7 @@ from typing import Any
 from specfuse_core import ToolCall
 from specfuse_core.errors import InvalidMessageError
 from specfuse_core.frameworks.content import placeholder, plain_text, unsupported
+from specfuse_core.values import shown
 
 __all__ = ["Reader", "calls_in", "typed"]
 
@@ -163,7 +164,8 @@ class Reader:
                 return text
             if kind in ("text", "input_text", "output_text") and text is not None:
                 raise InvalidMessageError(
-                    f"{self.where} has a content block whose 'text' is {text!r}. Give a string."
+                    f"{self.where} has a content block whose 'text' is {shown(text)}. Give a "
+                    "string."
                 )
         return ""
 

@@ -22,10 +22,12 @@ from langchain_specfuse._messages import turns_of
 from langchain_specfuse._tools import described, tools_of
 from specfuse_core import FusionConfig, FusionEngine, __version__
 from specfuse_core.answer.limits import DEFAULT_TOKENS
+from specfuse_core.errors import InvalidMessageError
 from specfuse_core.frameworks.arguments import SAMPLING, given
 from specfuse_core.frameworks.fields import EngineFields
 from specfuse_core.frameworks.foreign import translated
 from specfuse_core.frameworks.registry import model_configs
+from specfuse_core.values import check_text, shown
 
 __all__ = ["Ensemble"]
 
@@ -70,7 +72,9 @@ class Ensemble(EngineFields, BaseChatModel):
         chosen = call.get("model") or self.model_name
         params = LangSmithParams(
             ls_provider=PROVIDER,
-            ls_model_name=",".join(chosen) if isinstance(chosen, list | tuple) else str(chosen),
+            ls_model_name=",".join(map(str, chosen))
+            if isinstance(chosen, list | tuple)
+            else str(chosen),
             ls_model_type="chat",
         )
         if values["temperature"] is not None:
@@ -129,6 +133,9 @@ class Ensemble(EngineFields, BaseChatModel):
         """Token ids of ``text`` in the first base model's tokenizer."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
+        if not isinstance(text, str):
+            raise InvalidMessageError(f"the text to count must be a string, got {shown(text)}.")
+        check_text(text, "the text to count", InvalidMessageError)
         return list(self._base().backends[0].token_ids(text))
 
     def get_num_tokens_from_messages(

@@ -26,6 +26,7 @@ from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from langchain_specfuse._chunks import CUT_OFF
 from specfuse_core.errors import InvalidConstraintError
+from specfuse_core.values import shown
 
 __all__ = ["CALLED", "JSON", "Method", "is_pydantic", "parser_of", "schema_of"]
 
@@ -55,10 +56,11 @@ def schema_of(schema: Any) -> dict[str, Any]:
         return schema
     try:
         return convert_to_json_schema(schema)
-    except (ValueError, TypeError, KeyError) as error:
+    # Schemas of users' classes can raise any error.
+    except Exception as error:
         raise InvalidConstraintError(
-            f"{schema!r} has no JSON schema ({error}). Use a pydantic class, a TypedDict class or "
-            "a JSON schema."
+            f"{shown(schema)} has no JSON schema ({error}). Use a pydantic class, a TypedDict "
+            "class or a JSON schema."
         ) from error
 
 

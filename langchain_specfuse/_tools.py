@@ -14,6 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidToolError
 from specfuse_core.frameworks.providers import choice_of, closed, constraint_of
+from specfuse_core.values import listed, shown
 
 __all__ = ["choice_of", "closed", "constraint_of", "described", "tools_of"]
 
@@ -29,7 +30,7 @@ def described(tools: Sequence[Any], *, strict: bool | None = None) -> list[dict[
     Raises:
         InvalidToolError: if an object does not describe a tool.
     """
-    return [_described(tool, strict) for tool in tools]
+    return [_described(tool, strict) for tool in listed(tools, "tools", "tools")]
 
 
 def _described(tool: Any, strict: bool | None) -> dict[str, Any]:
@@ -37,10 +38,11 @@ def _described(tool: Any, strict: bool | None) -> dict[str, Any]:
         return tool.as_dict()
     try:
         form = convert_to_openai_tool(tool, strict=strict)
-    except (ValueError, TypeError, KeyError) as error:
+    # Schemas of users' classes can raise any error.
+    except Exception as error:
         raise InvalidToolError(
-            f"{tool!r} cannot be used as a tool ({error}). Use a function, a pydantic or TypedDict "
-            "class, a BaseTool, or a schema with 'title' or 'name'."
+            f"{shown(tool)} cannot be used as a tool ({error}). Use a function, a pydantic or "
+            "TypedDict class, a BaseTool, or a schema with 'title' or 'name'."
         ) from error
     if "function" not in form:
         raise InvalidToolError(
@@ -54,5 +56,5 @@ def tools_of(forms: Sequence[Any]) -> tuple[Tool, ...]:
     """Convert anything that :func:`described` takes to the engine's tools."""
     return tuple(
         Tool.of(form if isinstance(form, Tool | Mapping) else _described(form, None))
-        for form in forms
+        for form in listed(forms, "tools", "tools")
     )

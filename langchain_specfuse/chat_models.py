@@ -20,7 +20,6 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
 from langchain_specfuse._chunks import Chunks, with_errors
@@ -33,8 +32,10 @@ from langchain_specfuse.errors import both_names
 from specfuse_core import FusionEngine
 from specfuse_core.answer.deadline import Deadline
 from specfuse_core.errors import InvalidOptionError
+from specfuse_core.frameworks.aliases import accepting
 from specfuse_core.frameworks.arguments import check_call, request_options
 from specfuse_core.frameworks.cut import Cut
+from specfuse_core.values import shown
 
 __all__ = ["ChatSpecFuse"]
 
@@ -225,13 +226,14 @@ class ChatSpecFuse(Ensemble):
         """Return the engine, the request, the deadline and the chunks of one call."""
         # langchain-core passes these arguments on for its own use.
         given = call if stop is None else {**call, "stop": stop}
-        call = check_call(type(self).__name__, given, ("strict",), self._values())
-        values = self._values(call)
-        engine = self._fusion(call)
-        deadline = Deadline(values["timeout"])
-        tools = tools_of(values.get("tools") or ())
-        options = request_options(values, values["stop"], tools)
-        options |= {"conversation": turns_of(messages), "cancel": deadline}
+        with accepting():
+            call = check_call(type(self).__name__, given, ("strict",), self._values())
+            values = self._values(call)
+            engine = self._fusion(call)
+            deadline = Deadline(values["timeout"])
+            tools = tools_of(values.get("tools") or ())
+            options = request_options(values, values["stop"], tools)
+            options |= {"conversation": turns_of(messages), "cancel": deadline}
         chunks = Chunks(",".join(engine.models), self.fusion_metadata, Cut(values))
         return engine, options, deadline, chunks
 
@@ -368,18 +370,18 @@ class ChatSpecFuse(Ensemble):
         if method not in (CALLED, JSON, "json_mode"):
             raise InvalidOptionError.of(
                 "method",
-                f"must be 'json_schema', 'function_calling' or 'json_mode', got {method!r}.",
+                f"must be 'json_schema', 'function_calling' or 'json_mode', got {shown(method)}.",
             )
         if schema is None and method != "json_mode":
             raise InvalidOptionError(
-                f"method={method!r} needs a schema. Give one as the first argument."
+                f"method={shown(method)} needs a schema. Give one as the first argument."
             )
         key = ""
         if schema is not None:
             traced = {"method": method, "strict": strict}
             kwargs["ls_structured_output_format"] = {"kwargs": traced, "schema": schema}
         if method == CALLED:
-            key = convert_to_openai_tool(schema)["function"]["name"]  # type: ignore[arg-type]
+            key = described([schema])[0]["function"]["name"]
             model = self.bind_tools(
                 [schema],  # type: ignore[list-item]
                 tool_choice=key,

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
+from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
 from llama_index.core.base.llms.types import (
@@ -24,14 +25,15 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
 from llamaindex_specfuse._ensemble import Ensemble
-from llamaindex_specfuse._messages import is_react, turns_of
+from llamaindex_specfuse._messages import check_messages, is_react, turns_of
 from llamaindex_specfuse._responses import Answer, as_completion, whole
 from llamaindex_specfuse._tools import tools_of
 from llamaindex_specfuse.errors import surfacing
 from llamaindex_specfuse.events import RunWatch
-from specfuse_core import Message, Segment
+from specfuse_core import Message, Request, Segment
 from specfuse_core.answer.async_stream import pulled
 from specfuse_core.answer.deadline import Deadline
+from specfuse_core.frameworks.aliases import accepting, renamed
 from specfuse_core.frameworks.arguments import check_call, request_options
 from specfuse_core.frameworks.cut import Cut
 
@@ -61,11 +63,25 @@ _OBSERVATION = "\nObservation:"
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Turns = Callable[[], tuple[Message, ...]]
 
 
 # LlamaIndex's decorators have no types. With them alone, type checkers would see Any.
 def _chat_endpoint(method: Method) -> Method:
-    return cast(Method, llm_chat_callback()(method))
+    decorated = llm_chat_callback()(method)
+
+    # The decorator makes an event of the messages before it calls the method.
+    @wraps(method)
+    def checked(self: Any, messages: Any, **kwargs: Any) -> Any:
+        check_messages(messages)
+        return decorated(self, messages, **kwargs)
+
+    @wraps(method)
+    async def achecked(self: Any, messages: Any, **kwargs: Any) -> Any:
+        check_messages(messages)
+        return await decorated(self, messages, **kwargs)
+
+    return cast(Method, achecked if asyncio.iscoroutinefunction(method) else checked)
 
 
 def _completion_endpoint(method: Method) -> Method:
@@ -117,24 +133,31 @@ class _Run:
 class Endpoints(Ensemble):
     """The part of ``SpecFuseLLM`` that answers messages and prompts."""
 
-    def _begin(self, turns: Sequence[Message], call: Mapping[str, Any], watch: RunWatch) -> _Run:
-        """Open the engine's stream. A bad request raises its error here."""
-        with surfacing():
+    def _begin(self, turns: Turns, call: Mapping[str, Any], watch: RunWatch) -> _Run:
+        """Open the engine's stream. A bad request raises its error here.
+
+        Args:
+            turns: makes the conversation.
+            call: the arguments of the call.
+            watch: sends the events of the answer.
+        """
+        with accepting(), renamed({}):
             call = check_call(type(self).__name__, call, _CORE, self._values())
             values = self._values(call)
             engine = self._fusion(call)
             deadline = Deadline(values["timeout"])
-            stop = [values["stop"]] if isinstance(values["stop"], str) else values["stop"] or []
-            if is_react(turns):
-                stop = [*stop, _OBSERVATION]
+            conversation = turns()
+            stop = values["stop"]
+            if is_react(conversation):
+                stop = [*([stop] if isinstance(stop, str) else stop or []), _OBSERVATION]
             options = request_options(values, stop, tools_of(values.get("tools") or ()))
-            segments = engine.stream(turns, cancel=deadline, **options)
+            request = Request.of(conversation, **options)
+        with surfacing():
+            segments = engine.stream(request, cancel=deadline)
             answer = Answer(watch.request_id, ",".join(engine.models), Cut(values))
             return _Run(segments, deadline, answer, watch)
 
-    async def _abegin(
-        self, turns: Sequence[Message], call: Mapping[str, Any], watch: RunWatch
-    ) -> _Run:
+    async def _abegin(self, turns: Turns, call: Mapping[str, Any], watch: RunWatch) -> _Run:
         # The first call imports torch and loads the weights, which takes seconds.
         return await asyncio.to_thread(self._begin, turns, call, watch)
 
@@ -159,7 +182,7 @@ class Endpoints(Ensemble):
             ModelLoadError: if a base model could not be loaded.
             GenerationError: if generation fails, or takes longer than ``timeout``.
         """
-        return self._begin(turns_of(messages), kwargs, RunWatch()).drained()
+        return self._begin(partial(turns_of, messages), kwargs, RunWatch()).drained()
 
     @_chat_endpoint
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -168,7 +191,7 @@ class Endpoints(Ensemble):
         An invalid request raises its error in this call, not at the first response. The models stop
         when the stream is closed. The arguments and errors are those of :meth:`chat`.
         """
-        return self._begin(turns_of(messages), kwargs, RunWatch()).stream()
+        return self._begin(partial(turns_of, messages), kwargs, RunWatch()).stream()
 
     @_chat_endpoint
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -176,19 +199,21 @@ class Endpoints(Ensemble):
 
         If the task is cancelled, the models stop within a round.
         """
-        return await (await self._abegin(turns_of(messages), kwargs, RunWatch())).adrained()
+        return await (
+            await self._abegin(partial(turns_of, messages), kwargs, RunWatch())
+        ).adrained()
 
     @_chat_endpoint
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """Like :meth:`stream_chat`, without blocking the event loop. Rounds run in a thread."""
-        return (await self._abegin(turns_of(messages), kwargs, RunWatch())).astream()
+        return (await self._abegin(partial(turns_of, messages), kwargs, RunWatch())).astream()
 
     @_completion_endpoint
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt, which becomes one user message. The errors are those of :meth:`chat`."""
-        run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
+        run = self._begin(partial(self._prompt, prompt, formatted), kwargs, RunWatch())
         return as_completion(run.drained())
 
     @_completion_endpoint
@@ -196,7 +221,7 @@ class Endpoints(Ensemble):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
         """Like :meth:`complete`, with one response per segment as in :meth:`stream_chat`."""
-        run = self._begin(self._prompt(prompt, formatted), kwargs, RunWatch())
+        run = self._begin(partial(self._prompt, prompt, formatted), kwargs, RunWatch())
         return (as_completion(response) for response in run.stream())
 
     @_completion_endpoint
@@ -204,7 +229,7 @@ class Endpoints(Ensemble):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """Like :meth:`complete`, without blocking the event loop."""
-        run = await self._abegin(self._prompt(prompt, formatted), kwargs, RunWatch())
+        run = await self._abegin(partial(self._prompt, prompt, formatted), kwargs, RunWatch())
         return as_completion(await run.adrained())
 
     @_completion_endpoint
@@ -212,7 +237,7 @@ class Endpoints(Ensemble):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Like :meth:`stream_complete`, without blocking the event loop."""
-        run = await self._abegin(self._prompt(prompt, formatted), kwargs, RunWatch())
+        run = await self._abegin(partial(self._prompt, prompt, formatted), kwargs, RunWatch())
 
         async def completions() -> CompletionResponseAsyncGen:
             async with aclosing(run.astream()) as responses:

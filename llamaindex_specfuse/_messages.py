@@ -33,8 +33,9 @@ from specfuse_core.frameworks.content import (
     warn_of_hidden,
 )
 from specfuse_core.request import Role
+from specfuse_core.values import shown
 
-__all__ = ["arguments_of", "calls_of", "is_react", "turns_of"]
+__all__ = ["arguments_of", "calls_of", "check_messages", "is_react", "turns_of"]
 
 _ROLES: dict[MessageRole, Role] = {
     MessageRole.SYSTEM: "system",
@@ -57,16 +58,24 @@ def turns_of(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
         InvalidMessageError: if the message of a user has images or other media, or an object is not
             a message.
     """
-    if isinstance(messages, str | ChatMessage) or not all(
-        isinstance(message, ChatMessage) for message in messages
-    ):
-        raise InvalidMessageError(
-            "chat needs a list of ChatMessage. Use complete() for a single question."
-        )
+    check_messages(messages)
     hidden: list[str] = []
     turns = tuple(_turn(message, hidden) for message in messages)
     warn_of_hidden(hidden)
     return turns
+
+
+def check_messages(messages: Any) -> None:
+    """Check that a conversation is a list of messages.
+
+    Raises:
+        InvalidMessageError: if it is not.
+    """
+    several = isinstance(messages, Sequence) and not isinstance(messages, str | bytes)
+    if not several or not all(isinstance(message, ChatMessage) for message in messages):
+        raise InvalidMessageError(
+            "chat needs a list of ChatMessage. Use complete() for a single question."
+        )
 
 
 def is_react(turns: Sequence[Message]) -> bool:
@@ -139,6 +148,10 @@ def calls_of(message: ChatMessage) -> list[ToolCall]:
             for block in blocks
         ]
     kept = message.additional_kwargs.get("tool_calls") or ()
+    if not isinstance(kept, list | tuple):
+        raise InvalidMessageError(
+            f"the tool_calls of a message must be a list of tool calls, got {shown(kept)}."
+        )
     return [call for each in kept if (call := _kept(each)) is not None]
 
 

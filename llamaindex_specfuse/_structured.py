@@ -18,6 +18,7 @@ from llamaindex_specfuse._responses import cut_off, finish_reason
 from llamaindex_specfuse.errors import StructuredAnswerError
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidConstraintError
+from specfuse_core.values import shown
 
 __all__ = ["Form"]
 
@@ -37,7 +38,7 @@ class Form(Generic[Model]):
     def __init__(self, output_cls: type[Model], mode: PydanticProgramMode) -> None:
         if not (isinstance(output_cls, type) and issubclass(output_cls, BaseModel)):
             raise InvalidConstraintError(
-                f"output_cls must be a pydantic class, got {output_cls!r}."
+                f"output_cls must be a pydantic class, got {shown(output_cls)}."
             )
         try:
             self._schema = output_cls.model_json_schema()

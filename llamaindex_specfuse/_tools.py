@@ -15,6 +15,7 @@ from llama_index.core.llms.llm import ToolSelection
 from llamaindex_specfuse._messages import calls_of
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidToolError
+from specfuse_core.values import listed, shown
 
 __all__ = ["described", "selections", "tools_of"]
 
@@ -28,12 +29,12 @@ def described(tools: Sequence[Any]) -> list[dict[str, Any]]:
     Raises:
         InvalidToolError: if an object does not describe a tool.
     """
-    return [_tool(tool).as_dict() for tool in tools]
+    return [_tool(tool).as_dict() for tool in listed(tools, "tools", "tools")]
 
 
 def tools_of(forms: Sequence[Any]) -> tuple[Tool, ...]:
     """Convert anything that :func:`described` takes to the engine's tools."""
-    return tuple(_tool(form) for form in forms)
+    return tuple(_tool(form) for form in listed(forms, "tools", "tools"))
 
 
 def _tool(tool: Any) -> Tool:
@@ -42,8 +43,8 @@ def _tool(tool: Any) -> Tool:
     metadata: Any = getattr(tool, "metadata", None)
     if not hasattr(metadata, "get_parameters_dict"):
         raise InvalidToolError(
-            f"{tool!r} cannot be used as a tool. Use a FunctionTool, a QueryEngineTool or another "
-            "BaseTool."
+            f"{shown(tool)} cannot be used as a tool. Use a FunctionTool, a QueryEngineTool or "
+            "another BaseTool."
         )
     return Tool(metadata.name, metadata.description or "", metadata.get_parameters_dict())
 

@@ -49,7 +49,7 @@ class NotPicklableError(FusionError, pickle.PicklingError):
 
 @contextmanager
 def surfacing() -> Iterator[None]:
-    """Replace errors that LlamaIndex would misinterpret."""
+    """Replace errors that LlamaIndex would misinterpret, after a request was accepted."""
     try:
         with renamed({AnswerTimeoutError: LLMTimeoutError}):
             yield

@@ -28,8 +28,9 @@ from specfuse_core.grammar.tools import Tool
 from specfuse_core.model_report import ModelReport
 from specfuse_core.models.constructors import Constructors
 from specfuse_core.models.roster import Loader, Roster, load_quietly
-from specfuse_core.request import Conversation, Message, Request
+from specfuse_core.request import Conversation, Message, Request, messages_of
 from specfuse_core.types import Candidate, FinishReason, Generation, Round, Segment
+from specfuse_core.values import listed, shown
 
 __all__ = ["FusionEngine"]
 
@@ -85,7 +86,7 @@ class FusionEngine(Constructors):
         loader: Loader = load_quietly,
     ) -> None:
         self._roster = Roster.of(backends, drafters, verifiers, weights)
-        self.config = config or FusionConfig()
+        self.config = _config(config) or FusionConfig()
         self._executor = executor
         self._loader = loader
 
@@ -165,8 +166,8 @@ class FusionEngine(Constructors):
             InvalidToolError: if a tool is invalid.
             ModelLoadError: if the model could not be loaded.
         """
-        turns = [Message.of(message) for message in messages]
-        described = [Tool.of(tool) for tool in tools]
+        turns = messages_of(messages)
+        described = [Tool.of(tool) for tool in listed(tools, "tools", "tools")]
         if not turns and not described:
             return 0
         return self.backends[0].count_prompt_tokens(turns, described)
@@ -181,7 +182,7 @@ class FusionEngine(Constructors):
         Raises:
             ConfigError: if an option is unknown or its value is invalid.
         """
-        return self._copy(config=(config or self.config).replace(**changes))
+        return self._copy(config=(_config(config) or self.config).replace(**changes))
 
     def subset(self, names: Sequence[str]) -> FusionEngine:
         """Return an engine over some of the base models. It shares their weights with this one.
@@ -220,6 +221,10 @@ class FusionEngine(Constructors):
             ModelLoadError: if a base model could not be loaded.
         """
         request = Request.of(conversation, **options).seeded()
+        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+            raise InvalidOptionError.of(
+                "cancel", f"must be a threading.Event or a Deadline, got {shown(cancel)}."
+            )
         self._check_score_mode()
         follower = follow(request)
         self.warm_up()
@@ -378,3 +383,9 @@ class FusionEngine(Constructors):
             executor=self._executor,
             loader=self._loader,
         )
+
+
+def _config(config: Any) -> FusionConfig | None:
+    if config is None or isinstance(config, FusionConfig):
+        return config
+    raise InvalidOptionError.of("config", f"must be a FusionConfig, got {shown(config)}.")

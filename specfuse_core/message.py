@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from specfuse_core.config import unknown_option
 from specfuse_core.errors import InvalidMessageError
+from specfuse_core.values import check_json, check_text, shown
 
 __all__ = ["THOUGHTS", "Message", "Role", "ToolCall"]
 
@@ -73,7 +74,7 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise InvalidMessageError(
-                f"unknown role {self.role!r}; use one of: {', '.join(get_args(Role))}."
+                f"unknown role {shown(self.role)}; use one of: {', '.join(get_args(Role))}."
             )
         for part, text in (("content", self.content), ("reasoning", self.reasoning)):
             if not isinstance(text, str):
@@ -81,12 +82,34 @@ class Message:
                     f"the {part} of a {self.role} message is {type(text).__name__}, not str; pass "
                     "text (images and other media are not supported)."
                 )
-        for call in self.tool_calls:
+            check_text(text, f"the {part} of a {self.role} message", InvalidMessageError)
+        for key in ("name", "tool_call_id"):
+            value = getattr(self, key)
+            if value is None:
+                continue
+            if not isinstance(value, str):
+                raise InvalidMessageError(
+                    f"the {key} of a {self.role} message must be a string, got {shown(value)}."
+                )
+            check_text(value, f"the {key} of a {self.role} message", InvalidMessageError)
+        for call in _calls(self.tool_calls):
+            if not isinstance(call, ToolCall):
+                raise InvalidMessageError(f"a tool call must be a ToolCall, got {shown(call)}.")
+            if not isinstance(call.name, str) or not isinstance(call.id, str):
+                raise InvalidMessageError(
+                    "the name and the id of a tool call must be strings, got "
+                    f"{shown(call.name)} and {shown(call.id)}."
+                )
             if not isinstance(call.arguments, Mapping):
                 raise InvalidMessageError(
                     f"the arguments of {_named(call.name, call.id)} are "
                     f"{type(call.arguments).__name__}, not a mapping; parse them first."
                 )
+            check_json(
+                [call.name, call.id, dict(call.arguments)],
+                _named(call.name, call.id),
+                InvalidMessageError,
+            )
 
     @classmethod
     def of(cls, message: Message | Mapping[str, Any]) -> Message:
@@ -106,7 +129,7 @@ class Message:
         if given is None or "role" not in given:
             raise InvalidMessageError(
                 f"a message must be a Message or a mapping with 'role' and 'content', got "
-                f"{message!r}."
+                f"{shown(message)}."
             )
         given = {key: value for key, value in given.items() if value or key not in _EMPTY}
         role = _role(given.pop("role"))
@@ -171,7 +194,7 @@ def _part(part: Any, role: Any) -> str:
 def _calls(given: Any) -> list[Any]:
     if given is None or isinstance(given, list | tuple):
         return list(given or ())
-    raise InvalidMessageError(f"tool_calls must be a list of tool calls, got {given!r}.")
+    raise InvalidMessageError(f"tool_calls must be a list of tool calls, got {shown(given)}.")
 
 
 def _tool_call(call: Any) -> ToolCall:
@@ -181,7 +204,7 @@ def _tool_call(call: Any) -> ToolCall:
     if not isinstance(function, Mapping) or not {"name", "arguments"} <= set(function):
         raise InvalidMessageError(
             f"a tool call must be a ToolCall or a mapping with 'name' and 'arguments', got "
-            f"{call!r}."
+            f"{shown(call)}."
         )
     name, id_ = function["name"], call.get("id") or ""
     return ToolCall(name, _arguments(function["arguments"], _named(name, id_)), id_)
@@ -194,17 +217,17 @@ def _arguments(arguments: Any, call: str) -> Any:
         return {}
     try:
         parsed = json.loads(arguments)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidMessageError(
-            f"the arguments of {call} are not valid JSON ({error}), got {arguments!r}; pass a JSON "
-            "object or a mapping."
-        ) from None
+            f"the arguments of {call} are not valid JSON ({error}), got {shown(arguments)}; pass a "
+            "JSON object or a mapping."
+        ) from error
     if not isinstance(parsed, Mapping):
         raise InvalidMessageError(
-            f"the arguments of {call} must be a JSON object, got {arguments!r}."
+            f"the arguments of {call} must be a JSON object, got {shown(arguments)}."
         )
     return parsed
 
 
 def _named(name: Any, id_: str) -> str:
-    return f"the tool call {name!r} ({id_})" if id_ else f"the tool call {name!r}"
+    return f"the tool call {shown(name)} ({id_})" if id_ else f"the tool call {shown(name)}"

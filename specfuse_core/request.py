@@ -22,6 +22,7 @@ from specfuse_core.errors import (
 from specfuse_core.grammar.constraints import Constraint, grammar_of
 from specfuse_core.grammar.tools import Tool, ToolChoice, check_tools
 from specfuse_core.message import Message, Role, ToolCall
+from specfuse_core.values import check_text, listed, shown
 
 __all__ = ["Conversation", "Message", "OnLimit", "Request", "Role", "ToolCall"]
 
@@ -87,7 +88,15 @@ class Request:
                 f"{type(self.constraint).__name__}."
             )
         if not isinstance(self.tool_choice, str):
-            raise InvalidOptionError(f"tool_choice must be a string, got {self.tool_choice!r}.")
+            raise InvalidOptionError(
+                f"tool_choice must be a string, got {shown(self.tool_choice)}."
+            )
+        for name, kind in (("messages", Message), ("tools", Tool)):
+            entries = listed(getattr(self, name), name, f"{kind.__name__} objects")
+            if not all(isinstance(each, kind) for each in entries):
+                raise InvalidOptionError.of(
+                    name, f"must be {kind.__name__} objects, got {shown(entries)}."
+                )
         check_tools(self.tools, self.tool_choice)
         if not any(message.content or message.tool_calls for message in self.messages):
             raise EmptyConversationError(
@@ -98,18 +107,23 @@ class Request:
             if limit is None:
                 continue
             if isinstance(limit, bool) or not isinstance(limit, int):
-                raise InvalidOptionError.of(name, f"must be an integer, got {limit!r}.")
+                raise InvalidOptionError.of(name, f"must be an integer, got {shown(limit)}.")
             if limit < 1:
                 raise InvalidLimitError.of(name, f"must be at least 1, got {limit}.")
         if self.on_limit not in get_args(OnLimit):
             raise InvalidOptionError.of(
-                "on_limit", f"must be 'error' or 'close', got {self.on_limit!r}."
+                "on_limit", f"must be 'error' or 'close', got {shown(self.on_limit)}."
+            )
+        if not isinstance(self.sampling, SamplingParams):
+            raise InvalidOptionError.of(
+                "sampling", f"must be a SamplingParams, got {shown(self.sampling)}."
             )
         for stop in self.stop:
             if not isinstance(stop, str):
-                raise InvalidOptionError(f"each stop string must be a str, got {stop!r}.")
+                raise InvalidOptionError(f"each stop string must be a str, got {shown(stop)}.")
             if not stop:
                 raise EmptyStopStringError("a stop string is empty; leave it out.")
+            check_text(stop, "a stop string", InvalidOptionError)
 
     @classmethod
     def of(cls, conversation: Conversation | Request, **options: Any) -> Request:
@@ -134,21 +148,24 @@ class Request:
         base = conversation if isinstance(conversation, Request) else None
         sampling = options.get("sampling") or (base.sampling if base else SamplingParams())
         if not isinstance(sampling, SamplingParams):
-            raise InvalidOptionError(f"sampling must be a SamplingParams, got {sampling!r}.")
+            raise InvalidOptionError.of(
+                "sampling", f"must be a SamplingParams, got {shown(sampling)}."
+            )
         changes = {name: value for name, value in options.items() if name in drawn}
         stop = options.get("stop", base.stop if base else ())
         if stop is not None and not isinstance(stop, Iterable):
-            raise InvalidOptionError(f"stop must be a string or a list of strings, got {stop!r}.")
+            raise InvalidOptionError(
+                f"stop must be a string or a list of strings, got {shown(stop)}."
+            )
         fields = {name: value for name, value in options.items() if name in own}
-        if fields.get("tools", ()) is None or isinstance(fields.get("tools"), str | Mapping):
-            raise InvalidOptionError(f"tools must be a list of tools, got {fields['tools']!r}.")
         if "tools" in fields:
-            fields["tools"] = tuple(Tool.of(tool) for tool in fields["tools"])
+            tools = listed(fields["tools"], "tools", "tools")
+            fields["tools"] = tuple(Tool.of(tool) for tool in tools)
         fields["stop"] = (stop,) if isinstance(stop, str) else tuple(stop or ())
         fields["sampling"] = sampling.replace(**changes) if changes else sampling
         if base is not None:
             return replace(base, **fields)
-        return cls(messages=_messages(conversation), **fields)  # type: ignore[arg-type]
+        return cls(messages=messages_of(conversation), **fields)  # type: ignore[arg-type]
 
     @property
     def calls(self) -> bool:
@@ -179,7 +196,12 @@ class Request:
         return replace(self, sampling=self.sampling.replace(seed=seed))
 
 
-def _messages(conversation: Conversation) -> tuple[Message, ...]:
+def messages_of(conversation: Conversation) -> tuple[Message, ...]:
+    """Convert a question or a list of messages.
+
+    Raises:
+        InvalidMessageError: if it is neither, or a message is invalid.
+    """
     if isinstance(conversation, str):
         return (Message("user", conversation),)
     if isinstance(conversation, Mapping | Message) or not isinstance(conversation, Iterable):

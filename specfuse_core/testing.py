@@ -122,7 +122,7 @@ class ScriptedBackend:
 
     def token_ids(self, text: str) -> list[int]:
         """Return a checksum of each word, with the white space before it."""
-        return [zlib.crc32(token.encode()) for token in _tokens(text)]
+        return [zlib.crc32(token.encode(errors="replace")) for token in _tokens(text)]
 
 
 class ScriptedSession:

@@ -35,6 +35,7 @@ ORDER = [
     "grammar",
     "config",
     "checkpoint",
+    "values",
     "errors",
     "bundled",
 ]

@@ -9,6 +9,7 @@ import threading
 import time
 
 from specfuse_core.errors import AnswerTimeoutError, InvalidLimitError, InvalidOptionError
+from specfuse_core.values import shown
 
 __all__ = ["Deadline"]
 
@@ -30,7 +31,9 @@ class Deadline(threading.Event):
     def __init__(self, seconds: float | None) -> None:
         super().__init__()
         if seconds is not None and not isinstance(seconds, int | float):
-            raise InvalidOptionError.of("timeout", f"must be a number of seconds, got {seconds!r}.")
+            raise InvalidOptionError.of(
+                "timeout", f"must be a number of seconds, got {shown(seconds)}."
+            )
         if seconds is not None and not seconds > 0:
             raise InvalidLimitError.of(
                 "timeout", f"must be a positive number of seconds, got {seconds}."

@@ -210,7 +210,11 @@ def constraint(
         except json.JSONDecodeError as error:
             raise InvalidOptionError(
                 f"--schema {schema} is not JSON ({error}); give a file with a JSON schema."
-            ) from None
+            ) from error
+        except RecursionError as error:
+            raise InvalidConstraintError(
+                f"--schema {schema} has too many levels within each other; use fewer."
+            ) from error
     elif choices:
         if not all(choices):
             raise InvalidOptionError("--choice must not be empty.")

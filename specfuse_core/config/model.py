@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from specfuse_core.config.options import Options
 from specfuse_core.errors import InvalidOptionError
+from specfuse_core.values import shown
 
 __all__ = ["ModelConfig"]
 
@@ -96,13 +97,13 @@ class ModelConfig(Options):
             return model
         if isinstance(model, str | PathLike):
             return cls(path=fspath(model))
-        if isinstance(model, Mapping):
+        if isinstance(model, Mapping) and all(isinstance(name, str) for name in model):
             return cls(**model)
-        shown = repr(model)
-        if "\n" in shown or len(shown) > 80:
-            shown = f"an object of the type {type(model).__name__}"
+        got = shown(model)
+        if "\n" in got or len(got) > 80:
+            got = f"an object of the type {type(model).__name__}"
         raise InvalidOptionError(
-            f"a model must be a hub id, a path or a ModelConfig, got {shown}. Give models that are "
+            f"a model must be a hub id, a path or a ModelConfig, got {got}. Give models that are "
             "already loaded to FusionEngine.from_models."
         )
 
@@ -122,6 +123,8 @@ class ModelConfig(Options):
     @classmethod
     def _file_in_folder(cls, values: Any) -> Any:
         """Split the path of a GGUF file into its folder or hub id and its name."""
+        if not isinstance(values, Mapping):
+            return values
         path = values.get("path")
         path = fspath(path) if isinstance(path, PathLike) else path
         if isinstance(path, str) and path.endswith(".gguf") and not values.get("gguf_file"):

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from specfuse_core.config.synonyms import counterpart
 from specfuse_core.errors import InvalidLimitError, InvalidOptionError, UnknownOptionError
+from specfuse_core.values import shown
 
 __all__ = ["Options", "bad_value", "hint_for", "problem_of", "unknown_option"]
 
@@ -116,7 +117,7 @@ def problem_of(errors: Sequence[ErrorDetails]) -> str:
         return "is required."
     wanted = list(dict.fromkeys(filter(None, map(_wanted, errors))))
     if wanted:
-        return f"must {' or '.join(wanted)}, got {first['input']!r}."
+        return f"must {' or '.join(wanted)}, got {shown(first['input'])}."
     return f"is not valid: {first['msg'].removeprefix('Value error, ').rstrip('.')}."
 
 
@@ -143,6 +144,8 @@ class Options(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         arbitrary_types_allowed=True,
+        # The error is the cause of another one, and a value may be secret.
+        hide_input_in_errors=True,
         protected_namespaces=(),
     )
 
@@ -154,7 +157,7 @@ class Options(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise bad_value(error) from None
+            raise bad_value(error) from error
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with ``changes``. Options that were never set keep their defaults."""

@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from specfuse_core.errors import FusionError, InvalidOptionError
+from specfuse_core.errors import FusionError, InvalidOptionError, RequestError
 
-__all__ = ["renamed", "renamed_options"]
+__all__ = ["accepting", "renamed", "renamed_options"]
 
 #: Options of the engine that have another name in both integrations.
 _OPTIONS = {"max_new_tokens": "max_tokens"}
+
+
+@contextmanager
+def accepting() -> Iterator[None]:
+    """Raise a ``RequestError`` instead of an error that is not one of specfuse.
+
+    It is for the code that reads a request. Objects of applications, such as the class of an answer
+    or a function that makes prompts, can raise any error there.
+    """
+    try:
+        yield
+    except FusionError:
+        raise
+    except Exception as error:
+        raise RequestError(
+            f"the request could not be read ({type(error).__name__}: {error}). Check the values "
+            "that you gave; the cause of this error has the traceback."
+        ) from error
 
 
 @contextmanager

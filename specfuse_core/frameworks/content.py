@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable
 
 from specfuse_core.errors import HiddenContentWarning, InvalidMessageError
+from specfuse_core.values import shown
 
 __all__ = ["placeholder", "plain_text", "unsupported", "warn_of_hidden"]
 
@@ -54,8 +55,8 @@ def unsupported(where: str, kind: object) -> InvalidMessageError:
         kind: the type of the content.
     """
     return InvalidMessageError(
-        f"{where} has a content block of type {kind!r}, but only text is supported. Describe the "
-        "content in words, or leave it out."
+        f"{where} has a content block of type {shown(kind)}, but only text is supported. Describe "
+        "the content in words, or leave it out."
     )
 
 

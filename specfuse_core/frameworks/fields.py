@@ -28,6 +28,7 @@ from specfuse_core.frameworks.registry import model_configs, model_names, shared
 from specfuse_core.fusion import FusionEngine
 from specfuse_core.models.declared import declared_window
 from specfuse_core.request import OnLimit
+from specfuse_core.values import shown
 
 __all__ = ["EngineFields"]
 
@@ -35,7 +36,8 @@ __all__ = ["EngineFields"]
 class EngineFields(BaseModel):
     """The fields that select the base models and set how they answer."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    # An error of pydantic is the cause of another one, and a value may have a secret.
+    model_config = ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     models: list[str | PathLike[str] | ModelConfig | dict[str, Any]] | None = None
     """Base models: hub ids, directories or ``ModelConfig``; None for the models in the package."""
@@ -116,7 +118,7 @@ class EngineFields(BaseModel):
         try:
             return handler(data)
         except ValidationError as error:
-            raise bad_value(error) from None
+            raise bad_value(error) from error
 
     @model_validator(mode="before")
     @classmethod
@@ -223,9 +225,10 @@ class EngineFields(BaseModel):
 def _names(model: Any) -> list[str]:
     """The names of base models, which are a list or separated by commas."""
     names = model.split(",") if isinstance(model, str) else model
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+    several = isinstance(names, list | tuple) and len(names) > 0
+    if not several or not all(isinstance(name, str) for name in names):
         raise InvalidOptionError.of(
-            "model", f"must be names separated by commas, or a list of names, got {model!r}."
+            "model", f"must be names separated by commas, or a list of names, got {shown(model)}."
         )
     return [name.strip() for name in names]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from specfuse_core.config.synonyms import SYNONYMS
 from specfuse_core.errors import InvalidOptionError
+from specfuse_core.values import shown
 
 __all__ = ["HOSTED", "NEUTRAL", "RENAMED", "translated"]
 
@@ -75,8 +76,8 @@ def translated(
                 kept[ours] = value
             elif value != kept[ours]:
                 raise InvalidOptionError(
-                    f"{ours} and {name} are the same option, but {kept[ours]!r} and {value!r} were "
-                    f"given; give only {ours}."
+                    f"{ours} and {name} are the same option, but {shown(kept[ours])} and "
+                    f"{shown(value)} were given; give only {ours}."
                 )
     if "do_sample" not in known and isinstance(kept.get("do_sample"), bool):
         _choose_greedy(kept, sampled)

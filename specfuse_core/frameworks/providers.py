@@ -12,6 +12,7 @@ from typing import Any
 from specfuse_core.errors import InvalidConstraintError, InvalidOptionError
 from specfuse_core.grammar.constraints import Constraint, JsonObject, JsonSchema
 from specfuse_core.grammar.tools import Tool, check_tools
+from specfuse_core.values import check_json, shown
 
 __all__ = ["choice_of", "closed", "constraint_of"]
 
@@ -37,14 +38,16 @@ def choice_of(choice: Any, tools: Sequence[Tool]) -> str:
             raise InvalidOptionError.of(
                 "tool_choice",
                 "must contain the name of a tool, for example "
-                f'{{"type": "function", "function": {{"name": "add"}}}}, got {given!r}.',
+                f'{{"type": "function", "function": {{"name": "add"}}}}, got {shown(given)}.',
             )
-    word = {None: "auto", True: "required", False: "none", "any": "required"}.get(choice, choice)
+    if choice is None or isinstance(choice, bool):
+        choice = {None: "auto", True: "required", False: "none"}[choice]
+    word = "required" if choice == "any" else choice
     if not isinstance(word, str):
         raise InvalidOptionError.of(
             "tool_choice",
             "must be 'auto', 'none', 'any', 'required', the name of a tool, a mapping or a bool, "
-            f"got {choice!r}.",
+            f"got {shown(choice)}.",
         )
     # Tools of the same name are refused later.
     check_tools(list({tool.name: tool for tool in tools}.values()), word)
@@ -62,6 +65,8 @@ def constraint_of(response_format: Any) -> Constraint | None:
     """
     if response_format is None:
         return None
+    if isinstance(response_format, Mapping):
+        check_json(dict(response_format), "response_format", InvalidConstraintError)
     kind = response_format.get("type") if isinstance(response_format, Mapping) else None
     if kind == "text":
         return None
@@ -69,13 +74,13 @@ def constraint_of(response_format: Any) -> Constraint | None:
         return JsonObject()
     if kind == "json_schema":
         inner = response_format.get("json_schema")
-        schema = inner.get("schema") if isinstance(inner, Mapping) else response_format["schema"]
+        schema = (inner if isinstance(inner, Mapping) else response_format).get("schema")
         if isinstance(schema, Mapping):
             return JsonSchema(closed(schema))
     raise InvalidConstraintError(
         "response_format must be "
         '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, '
-        f'{{"type": "json_object"}} or {{"type": "text"}}, got {response_format!r}.'
+        f'{{"type": "json_object"}} or {{"type": "text"}}, got {shown(response_format)}.'
     )
 
 

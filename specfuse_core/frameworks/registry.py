@@ -17,6 +17,7 @@ from specfuse_core.config import ModelConfig
 from specfuse_core.errors import EmptyEnsembleError
 from specfuse_core.fusion import FusionEngine
 from specfuse_core.models.naming import default_name, unique_names
+from specfuse_core.values import listed
 
 __all__ = ["ModelSpec", "model_configs", "model_names", "release_engines", "shared_engine"]
 
@@ -42,7 +43,7 @@ def model_configs(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[Model
         raise EmptyEnsembleError(
             "models must have at least one model. Leave models out to use the bundled models."
         )
-    return tuple(ModelConfig.of(model) for model in models)
+    return tuple(ModelConfig.of(model) for model in listed(models, "models", "models"))
 
 
 def model_names(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[str, ...]:
@@ -95,4 +96,8 @@ def _key(config: ModelConfig) -> str:
 
 def _place(path: str) -> str:
     directory = Path(path).expanduser()
-    return str(directory.resolve()) if directory.is_dir() else path
+    try:
+        return str(directory.resolve()) if directory.is_dir() else path
+    except OSError:
+        # The name is too long. Loading reports it.
+        return path

@@ -7,13 +7,14 @@ of tokens; ``answer.follower`` and the backends enforce the grammar.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from specfuse_core.errors import InvalidConstraintError
 from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
 from specfuse_core.grammar.tools import Tool, ToolChoice
+from specfuse_core.values import check_json, check_text, shown
 
 __all__ = ["Choice", "Constraint", "Grammar", "JsonObject", "JsonSchema", "Regex", "grammar_of"]
 
@@ -52,6 +53,8 @@ class JsonSchema:
             raise InvalidConstraintError(
                 f"JsonSchema: the schema must be a mapping, got {type(self.schema).__name__}."
             )
+        if not isinstance(self.schema, bool):
+            check_json(dict(self.schema), "the schema", InvalidConstraintError)
 
     def _rules(self) -> str:
         return f"start: {_json(self.schema)}\n"
@@ -81,8 +84,9 @@ class Regex:
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str):
             raise InvalidConstraintError(
-                f"Regex: the pattern must be a string, got {self.pattern!r}."
+                f"Regex: the pattern must be a string, got {shown(self.pattern)}."
             )
+        check_text(self.pattern, "the pattern", InvalidConstraintError)
 
     def _rules(self) -> str:
         return f"start: PATTERN\nPATTERN: /{_escaped(self.pattern)}/\n"
@@ -102,15 +106,18 @@ class Choice:
     options: tuple[str, ...]
 
     def __init__(self, options: Sequence[str]) -> None:
-        if isinstance(options, str) or not all(isinstance(option, str) for option in options):
+        several = isinstance(options, Iterable) and not isinstance(options, str | Mapping | type)
+        texts = tuple(options) if several else ()
+        if not several or not all(isinstance(option, str) for option in texts):
             raise InvalidConstraintError(
-                f"Choice: the options must be a list of strings, got {options!r}."
+                f"Choice: the options must be a list of strings, got {shown(options)}."
             )
-        if not options or not all(options):
+        if not texts or not all(texts):
             raise InvalidConstraintError(
-                f"Choice: give at least one option and no empty one, got {options!r}."
+                f"Choice: give at least one option and no empty one, got {shown(options)}."
             )
-        object.__setattr__(self, "options", tuple(options))
+        check_text("".join(texts), "an option of Choice", InvalidConstraintError)
+        object.__setattr__(self, "options", texts)
 
     def _rules(self) -> str:
         return f"start: {' | '.join(map(_quoted, self.options))}\n"
@@ -132,8 +139,9 @@ class Grammar:
     def __post_init__(self) -> None:
         if not isinstance(self.lark, str):
             raise InvalidConstraintError(
-                f"Grammar: the grammar must be a string, got {self.lark!r}."
+                f"Grammar: the grammar must be a string, got {shown(self.lark)}."
             )
+        check_text(self.lark, "the grammar", InvalidConstraintError)
 
     def _rules(self) -> str:
         return self.lark
@@ -206,7 +214,7 @@ def _json(schema: Mapping[str, Any] | bool) -> str:
     except (TypeError, ValueError) as error:
         raise InvalidConstraintError(
             f"the schema cannot be written as JSON ({error}); use only JSON values."
-        ) from None
+        ) from error
 
 
 def _exact(schema: Any) -> Any:

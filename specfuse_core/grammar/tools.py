@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from specfuse_core.errors import InvalidToolError, UnknownToolError
 from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
+from specfuse_core.values import check_json, check_text, shown
 
 __all__ = [
     "Tool",
@@ -50,18 +51,27 @@ class Tool:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise InvalidToolError(
                 f"the name of a tool must be 1 to 128 letters, digits, '_', '-' and '.', got "
-                f"{self.name!r}."
+                f"{shown(self.name)}."
             )
+        if not isinstance(self.description, str):
+            raise InvalidToolError(
+                f"the description of the tool {self.name!r} must be a string, got "
+                f"{shown(self.description)}."
+            )
+        what = f"the description of the tool {self.name!r}"
+        check_text(self.description, what, InvalidToolError)
         if not isinstance(self.parameters, Mapping):
             raise InvalidToolError(
                 f"the parameters of the tool {self.name!r} must be a JSON schema, got "
-                f"{self.parameters!r}."
+                f"{shown(self.parameters)}."
             )
+        what = f"the schema of the tool {self.name!r}"
+        check_json(dict(self.parameters), what, InvalidToolError)
         kind = self.parameters.get("type", "object")
         if kind != "object":
             raise InvalidToolError(
                 f"the parameters of the tool {self.name!r} must be a schema of type 'object', got "
-                f"{kind!r}."
+                f"{shown(kind)}."
             )
 
     @classmethod
@@ -82,7 +92,7 @@ class Tool:
             )
         function = tool.get("function", tool)
         if not isinstance(function, Mapping) or not function.get("name"):
-            raise InvalidToolError(f"a tool has no name: {dict(tool)!r}; add a 'name'.")
+            raise InvalidToolError(f"a tool has no name: {shown(dict(tool))}; add a 'name'.")
         return cls(
             function["name"], function.get("description") or "", function.get("parameters") or {}
         )

@@ -42,6 +42,7 @@ from specfuse_core.models.progress import LoadingScreen, ModelDownload
 from specfuse_core.models.roster import load_quietly
 from specfuse_core.models.stored import stored_counts, stored_template, stored_weights
 from specfuse_core.prompts.template import ChatTemplate
+from specfuse_core.values import listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -95,7 +96,8 @@ def adopted(
         DuplicateNameError: if two names are equal.
         ModelLoadError: if two models share a base model and the same adapter.
     """
-    models = [_pair(place, given) for place, given in enumerate(models, start=1)]
+    pairs = listed(models, "models", "pairs of a model and its tokenizer")
+    models = [_pair(place, given) for place, given in enumerate(pairs, start=1)]
     check_distinct([model for model, _ in models])
     if names is not None and len(names) != len(models):
         raise InvalidOptionError(

@@ -5,7 +5,7 @@ This module looks at names and folders. It does not load torch and does not use 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelNotFoundError
+from specfuse_core.values import listed
 
 __all__ = ["check_location", "folder_of", "located"]
 
@@ -29,7 +30,7 @@ def located(
     """
     if isinstance(models, str | PathLike | ModelConfig | Mapping):
         models = [models]
-    configs = [ModelConfig.of(model) for model in models]
+    configs = [ModelConfig.of(model) for model in listed(models, "models", "models")]
     for config in configs:
         check_location(config)
     return configs
@@ -52,7 +53,7 @@ def check_location(config: ModelConfig) -> None:
 def _check(config: ModelConfig, content: str) -> None:
     if folder_of(config) is not None:
         return
-    if Path(config.path).expanduser().is_file():
+    if _is(Path(config.path).expanduser(), Path.is_file):
         raise ModelNotFoundError(
             f"{config.path!r}: this is a file; give the directory that contains it, or a GGUF file."
         )
@@ -78,16 +79,24 @@ def folder_of(config: ModelConfig) -> Path | None:
         The folder; None if neither exists.
     """
     directory = Path(config.path).expanduser()
-    if directory.is_dir():
+    if _is(directory, Path.is_dir):
         return directory
     if _looks_local(config.path):
         return None
     repository = Path(constants.HF_HUB_CACHE) / f"models--{config.path.replace('/', '--')}"
     revision = config.revision or "main"
     ref = repository / "refs" / revision
-    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
+    commit = ref.read_text(encoding="utf-8").strip() if _is(ref, Path.is_file) else revision
     snapshot = repository / "snapshots" / commit
-    return snapshot if snapshot.is_dir() else None
+    return snapshot if _is(snapshot, Path.is_dir) else None
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(path)
+    except OSError:
+        # The name is too long.
+        return False
 
 
 def _looks_local(path: str) -> bool:

@@ -15,8 +15,10 @@ from specfuse_core.errors import (
     DuplicateNameError,
     EmptyEnsembleError,
     InvalidLimitError,
+    InvalidOptionError,
     UnknownModelError,
 )
+from specfuse_core.values import listed, shown
 
 __all__ = ["Loader", "Roster", "load_quietly"]
 
@@ -67,6 +69,7 @@ class Roster:
             UnknownModelError: if no model has one of the names.
             InvalidLimitError: if a weight is not a positive number.
         """
+        backends = listed(backends, "backends", "base models")
         if not backends:
             raise EmptyEnsembleError("no base model was given; name at least one.")
         names = [backend.name for backend in backends]
@@ -76,13 +79,17 @@ class Roster:
                     f"two base models are named {name!r}; give each its own name, for example with "
                     "ModelConfig(name=...)."
                 )
+        if not isinstance(weights or {}, Mapping):
+            raise InvalidOptionError.of(
+                "weights", f"must be a mapping of names to numbers, got {shown(weights)}."
+            )
         everyone = cls(tuple(backends), tuple(names), tuple(names), dict(weights or {}))
         everyone.known(tuple(everyone.weights) or None, "weights")
         for name, weight in everyone.weights.items():
-            if not 0 < weight < math.inf:
+            if not isinstance(weight, int | float) or not 0 < weight < math.inf:
                 raise InvalidLimitError(
-                    f"the weight of {name!r} must be a positive number, got {weight}. To leave a "
-                    "model out, use drafters= and verifiers=."
+                    f"the weight of {name!r} must be a positive number, got {shown(weight)}. To "
+                    "leave a model out, use drafters= and verifiers=."
                 )
         return cls(
             everyone.backends,
@@ -141,11 +148,13 @@ class Roster:
         """
         if names is None:
             return self.names
+        names = listed(names, what, "names")
         if not names:
             raise EmptyEnsembleError(f"{what}: no base model is named; name at least one.")
         for name in names:
             if name not in self.names:
                 raise UnknownModelError(
-                    f"{what}: no base model is named {name!r}; use one of: {', '.join(self.names)}."
+                    f"{what}: no base model is named {shown(name)}; use one of: "
+                    f"{', '.join(self.names)}."
                 )
         return tuple(dict.fromkeys(names))
