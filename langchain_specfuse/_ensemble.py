@@ -69,14 +69,12 @@ class Ensemble(EngineFields, BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         call = translated(kwargs, (), sampled=True)
         values = self._values(call)
-        chosen = call.get("model") or self.model_name
-        params = LangSmithParams(
-            ls_provider=PROVIDER,
-            ls_model_name=",".join(map(str, chosen))
-            if isinstance(chosen, list | tuple)
-            else str(chosen),
-            ls_model_type="chat",
-        )
+        chosen = call.get("model")
+        if isinstance(chosen, list | tuple) and all(isinstance(name, str) for name in chosen):
+            chosen = ",".join(chosen)
+        # A value that is not valid raises its error when the request is read.
+        name = chosen if isinstance(chosen, str) and chosen else self.model_name
+        params = LangSmithParams(ls_provider=PROVIDER, ls_model_name=name, ls_model_type="chat")
         if values["temperature"] is not None:
             params["ls_temperature"] = values["temperature"]
         if values["max_tokens"] is not None:

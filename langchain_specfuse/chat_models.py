@@ -18,6 +18,7 @@ from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
@@ -219,6 +220,10 @@ class ChatSpecFuse(Ensemble):
         fields = self._alone(name)
         fields.pop("profile", None)  # It is the profile of all base models.
         return type(self)(**fields)
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        with accepting():
+            return super()._convert_input(model_input)
 
     def _asked(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, call: builtins.dict[str, Any]

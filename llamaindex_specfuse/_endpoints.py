@@ -33,9 +33,11 @@ from llamaindex_specfuse.events import RunWatch
 from specfuse_core import Message, Request, Segment
 from specfuse_core.answer.async_stream import pulled
 from specfuse_core.answer.deadline import Deadline
+from specfuse_core.errors import InvalidMessageError
 from specfuse_core.frameworks.aliases import accepting, renamed
 from specfuse_core.frameworks.arguments import check_call, request_options
 from specfuse_core.frameworks.cut import Cut
+from specfuse_core.values import shown
 
 __all__ = ["Endpoints"]
 
@@ -66,26 +68,35 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 Turns = Callable[[], tuple[Message, ...]]
 
 
-# LlamaIndex's decorators have no types. With them alone, type checkers would see Any.
+# LlamaIndex's decorators have no types. With them alone, type checkers would see Any. They make an
+# event of the input before they call the method, so it is checked before.
+
+
 def _chat_endpoint(method: Method) -> Method:
-    decorated = llm_chat_callback()(method)
+    return _checked(method, llm_chat_callback()(method), "messages", check_messages)
 
-    # The decorator makes an event of the messages before it calls the method.
-    @wraps(method)
-    def checked(self: Any, messages: Any, **kwargs: Any) -> Any:
-        check_messages(messages)
-        return decorated(self, messages, **kwargs)
 
-    @wraps(method)
-    async def achecked(self: Any, messages: Any, **kwargs: Any) -> Any:
-        check_messages(messages)
-        return await decorated(self, messages, **kwargs)
+def _completion_endpoint(method: Method) -> Method:
+    return _checked(method, llm_completion_callback()(method), "prompt", _check_prompt)
+
+
+def _checked(method: Method, decorated: Any, name: str, check: Callable[[Any], None]) -> Method:
+    @wraps(decorated)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check(args[0] if args else kwargs.get(name))
+        return decorated(self, *args, **kwargs)
+
+    @wraps(decorated)
+    async def achecked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check(args[0] if args else kwargs.get(name))
+        return await decorated(self, *args, **kwargs)
 
     return cast(Method, achecked if asyncio.iscoroutinefunction(method) else checked)
 
 
-def _completion_endpoint(method: Method) -> Method:
-    return cast(Method, llm_completion_callback()(method))
+def _check_prompt(prompt: Any) -> None:
+    if not isinstance(prompt, str):
+        raise InvalidMessageError(f"the prompt must be a string, got {shown(prompt)}.")
 
 
 @dataclass(frozen=True, slots=True)

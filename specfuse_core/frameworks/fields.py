@@ -119,6 +119,10 @@ class EngineFields(BaseModel):
             return handler(data)
         except ValidationError as error:
             raise bad_value(error) from error
+        except RecursionError as error:
+            raise InvalidOptionError(
+                "a value has too many levels of lists and mappings within each other; use fewer."
+            ) from error
 
     @model_validator(mode="before")
     @classmethod

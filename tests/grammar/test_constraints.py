@@ -129,7 +129,6 @@ def test_without_a_constraint_or_tools_to_call_there_is_no_grammar() -> None:
             InvalidConstraintError,
             "no text",
         ),
-        ({"constraint": JsonSchema({"const": object()})}, InvalidConstraintError, "as JSON"),
         ({"constraint": Regex("(")}, InvalidConstraintError, "regex"),
         ({"constraint": Regex("a(?=b)")}, InvalidConstraintError, "look"),
         ({"constraint": Regex("[^\\s\\S]")}, InvalidConstraintError, "no text"),
