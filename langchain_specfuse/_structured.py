@@ -26,7 +26,7 @@ from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from langchain_specfuse._chunks import CUT_OFF
 from specfuse_core.errors import InvalidConstraintError
-from specfuse_core.values import shown
+from specfuse_core.values import reason, shown
 
 __all__ = ["CALLED", "JSON", "Method", "is_pydantic", "parser_of", "schema_of"]
 
@@ -59,8 +59,8 @@ def schema_of(schema: Any) -> dict[str, Any]:
     # Schemas of users' classes can raise any error.
     except Exception as error:
         raise InvalidConstraintError(
-            f"{shown(schema)} has no JSON schema ({error}). Use a pydantic class, a TypedDict "
-            "class or a JSON schema."
+            f"{shown(schema)} has no JSON schema ({reason(error)}). Use a pydantic class, a "
+            "TypedDict class or a JSON schema."
         ) from error
 
 

@@ -14,7 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidToolError
 from specfuse_core.frameworks.providers import choice_of, closed, constraint_of
-from specfuse_core.values import listed, shown
+from specfuse_core.values import listed, reason, shown
 
 __all__ = ["choice_of", "closed", "constraint_of", "described", "tools_of"]
 
@@ -41,8 +41,8 @@ def _described(tool: Any, strict: bool | None) -> dict[str, Any]:
     # Schemas of users' classes can raise any error.
     except Exception as error:
         raise InvalidToolError(
-            f"{shown(tool)} cannot be used as a tool ({error}). Use a function, a pydantic or "
-            "TypedDict class, a BaseTool, or a schema with 'title' or 'name'."
+            f"{shown(tool)} cannot be used as a tool ({reason(error)}). Use a function, a pydantic "
+            "or TypedDict class, a BaseTool, or a schema with 'title' or 'name'."
         ) from error
     if "function" not in form:
         raise InvalidToolError(

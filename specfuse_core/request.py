@@ -118,7 +118,7 @@ class Request:
             raise InvalidOptionError.of(
                 "sampling", f"must be a SamplingParams, got {shown(self.sampling)}."
             )
-        for stop in self.stop:
+        for stop in listed(self.stop, "stop", "strings"):
             if not isinstance(stop, str):
                 raise InvalidOptionError(f"each stop string must be a str, got {shown(stop)}.")
             if not stop:

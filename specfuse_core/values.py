@@ -11,7 +11,7 @@ from typing import Any
 
 from specfuse_core.errors import FusionError, InvalidOptionError
 
-__all__ = ["check_json", "check_text", "listed", "shown"]
+__all__ = ["check_json", "check_text", "listed", "reason", "shown"]
 
 #: Number of characters of a value that an error message shows.
 _SHOWN = 400
@@ -26,6 +26,15 @@ def shown(value: object) -> str:
     # The representation of a user's object can raise any error.
     except Exception:
         return f"an object of the type {type(value).__name__}"
+    return _shortened(text)
+
+
+def reason(error: Exception) -> str:
+    """Return the message of an error in one line, for the message of another one."""
+    return _shortened(" ".join(str(error).split()).rstrip("."))
+
+
+def _shortened(text: str) -> str:
     half = _SHOWN // 2
     return text if len(text) <= _SHOWN else f"{text[:half]} ... {text[-half:]}"
 
@@ -56,7 +65,9 @@ def check_json(value: object, what: str, error: type[FusionError]) -> None:
     try:
         text = json.dumps(value, ensure_ascii=False, default=_mapping)
     except (TypeError, ValueError) as found:
-        raise error(f"{what} cannot be written as JSON ({found}); use only JSON values.") from found
+        raise error(
+            f"{what} cannot be written as JSON ({reason(found)}); use only JSON values."
+        ) from found
     check_text(text, what, error)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from specfuse_core.errors import FusionError, InvalidOptionError, RequestError
+from specfuse_core.values import reason
 
 __all__ = ["accepting", "renamed", "renamed_options"]
 
@@ -26,8 +27,8 @@ def accepting() -> Iterator[None]:
         raise
     except Exception as error:
         raise RequestError(
-            f"the request could not be read ({type(error).__name__}: {error}). Check the values "
-            "that you gave; the cause of this error has the traceback."
+            f"the request could not be read ({type(error).__name__}: {reason(error)}). Check the "
+            "values that you gave; the cause of this error has the traceback."
         ) from error
 
 

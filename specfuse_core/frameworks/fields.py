@@ -162,7 +162,8 @@ class EngineFields(BaseModel):
         for name in names:
             if name not in known:
                 raise UnknownModelError(
-                    f"model names the unknown base model {name!r}; use one of: {', '.join(known)}."
+                    f"model names the unknown base model {shown(name)}; use one of: "
+                    f"{', '.join(known)}."
                 )
 
     @property

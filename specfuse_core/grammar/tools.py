@@ -132,11 +132,11 @@ def check_tools(tools: Sequence[Tool], choice: ToolChoice) -> None:
         return
     if not tools:
         raise UnknownToolError(
-            f"tool_choice={choice!r} requires a call, but no tools were given; pass tools."
+            f"tool_choice={shown(choice)} requires a call, but no tools were given; pass tools."
         )
     if choice != "required" and choice not in names:
         raise UnknownToolError(
-            f"tool_choice names the tool {choice!r}, which was not given; use one of: "
+            f"tool_choice names the tool {shown(choice)}, which was not given; use one of: "
             f"{', '.join(names)}, 'auto', 'none', 'required'."
         )
 

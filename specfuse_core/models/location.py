@@ -14,7 +14,10 @@ from huggingface_hub import constants
 
 from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelNotFoundError
-from specfuse_core.values import listed
+from specfuse_core.values import listed, shown
+
+#: The hub has no longer ids.
+_LONGEST_ID = 256
 
 __all__ = ["check_location", "folder_of", "located"]
 
@@ -55,17 +58,18 @@ def _check(config: ModelConfig, content: str) -> None:
         return
     if _is(Path(config.path).expanduser(), Path.is_file):
         raise ModelNotFoundError(
-            f"{config.path!r}: this is a file; give the directory that contains it, or a GGUF file."
+            f"{shown(config.path)}: this is a file; give the directory that contains it, or a GGUF "
+            "file."
         )
     if _looks_local(config.path):
         raise ModelNotFoundError(
-            f"{config.path!r}: there is no such directory; give a directory with {content}, or a "
-            "hub id like 'org/name'."
+            f"{shown(config.path)}: there is no such directory; give a directory with {content}, "
+            "or a hub id like 'org/name'."
         )
     if constants.HF_HUB_OFFLINE:
         revision = f" --revision {config.revision}" if config.revision else ""
         raise ModelNotFoundError(
-            f"{config.path!r}: not found: there is no directory of that name, the hub's cache "
+            f"{shown(config.path)}: not found: there is no directory of that name, the hub's cache "
             f"({constants.HF_HUB_CACHE}) does not have it, and offline mode is on "
             f"(HF_HUB_OFFLINE). Unset HF_HUB_OFFLINE and download the model first "
             f"(`hf download {config.path}{revision}`), or give a local directory."
@@ -100,4 +104,5 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
 
 
 def _looks_local(path: str) -> bool:
-    return path.startswith((".", "/", "~", "\\")) or path.count("/") > 1 or "\\" in path
+    starts = path.startswith((".", "/", "~", "\\"))
+    return starts or path.count("/") > 1 or "\\" in path or len(path) > _LONGEST_ID

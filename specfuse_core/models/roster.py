@@ -72,6 +72,9 @@ class Roster:
         backends = listed(backends, "backends", "base models")
         if not backends:
             raise EmptyEnsembleError("no base model was given; name at least one.")
+        for backend in backends:
+            if not hasattr(backend, "start"):
+                raise InvalidOptionError.of("backends", f"must be Backends, got {shown(backend)}.")
         names = [backend.name for backend in backends]
         for name in names:
             if names.count(name) > 1:
