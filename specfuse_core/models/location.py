@@ -16,10 +16,10 @@ from specfuse_core.config import ModelConfig
 from specfuse_core.errors import ModelNotFoundError
 from specfuse_core.values import listed, shown
 
+__all__ = ["check_location", "folder_of", "located"]
+
 #: The hub has no longer ids.
 _LONGEST_ID = 256
-
-__all__ = ["check_location", "folder_of", "located"]
 
 
 def located(

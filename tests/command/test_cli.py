@@ -716,9 +716,14 @@ def test_a_constraint_that_makes_no_sense_gives_two_and_one_line(
     broken, wrong = tmp_path / "broken.json", tmp_path / "wrong.json"
     broken.write_text("{")
     wrong.write_text('{"type": "strin"}')
+    deep, deeper = tmp_path / "deep.json", tmp_path / "deeper.json"
+    deep.write_text('{"items": ' * 200 + "{}" + "}" * 200)
+    deeper.write_text('{"items": ' * 5_000 + "{}" + "}" * 5_000)
     for arguments, says in (
         (["--schema", str(broken)], f"--schema {broken} is not JSON"),
         (["--schema", str(wrong)], "--schema: the constraint is invalid or not supported"),
+        (["--schema", str(deep)], "the schema has more than 100 levels"),
+        (["--schema", str(deeper)], f"--schema {deeper} has too many levels"),
         (["--regex", "("], "--regex: the constraint is invalid or not supported"),
         (["--choice", ""], "--choice must not be empty."),
         (["--choice", "a", "--regex", "b"], "--choice and --regex were given together"),
