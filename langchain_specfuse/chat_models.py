@@ -6,7 +6,6 @@ package convert messages, tools, chunks and structured answers.
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing
@@ -32,6 +31,7 @@ from langchain_specfuse._tools import choice_of, described, tools_of
 from langchain_specfuse.errors import both_names
 from specfuse_core import FusionEngine
 from specfuse_core.answer.deadline import Deadline
+from specfuse_core.answer.jobs import run_in_thread
 from specfuse_core.errors import InvalidOptionError
 from specfuse_core.frameworks.aliases import accepting
 from specfuse_core.frameworks.arguments import check_call, request_options
@@ -266,7 +266,7 @@ class ChatSpecFuse(Ensemble):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         # The first call imports torch, which takes seconds.
-        asked = await asyncio.to_thread(self._asked, messages, stop, kwargs)
+        asked = await run_in_thread(self._asked, messages, stop, kwargs)
         engine, options, deadline, chunks = asked
         rounds = Rounds()
         with both_names():

@@ -6,7 +6,6 @@ pydantic classes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from llamaindex_specfuse.events import RunWatch
 from specfuse_core import Message, Request, Segment
 from specfuse_core.answer.async_stream import pulled
 from specfuse_core.answer.deadline import Deadline
+from specfuse_core.answer.jobs import run_in_thread
 from specfuse_core.errors import InvalidMessageError
 from specfuse_core.frameworks.aliases import accepting, renamed
 from specfuse_core.frameworks.arguments import check_call, request_options
@@ -108,6 +108,9 @@ class _Run:
     answer: Answer
     watch: RunWatch
 
+    def close(self) -> None:
+        self.segments.close()
+
     def responses(self, segment: Segment) -> list[ChatResponse]:
         if segment.finish_reason == "cancelled":
             self.deadline.check()
@@ -170,7 +173,7 @@ class Endpoints(Ensemble):
 
     async def _abegin(self, turns: Turns, call: Mapping[str, Any], watch: RunWatch) -> _Run:
         # The first call imports torch and loads the weights, which takes seconds.
-        return await asyncio.to_thread(self._begin, turns, call, watch)
+        return await run_in_thread(self._begin, turns, call, watch)
 
     def _prompt(self, prompt: str, formatted: bool) -> tuple[Message, ...]:
         """Convert a prompt to a user message; each base model renders it with its template."""

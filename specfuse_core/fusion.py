@@ -6,7 +6,6 @@ tensors; base models are behind the interface in ``backend``.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import reprlib
 import threading
@@ -20,6 +19,7 @@ from specfuse_core.answer.async_stream import pulled
 from specfuse_core.answer.budget import Budget, Gauge
 from specfuse_core.answer.follower import Follower, follow
 from specfuse_core.answer.growth import Growth
+from specfuse_core.answer.jobs import run_in_thread
 from specfuse_core.backend import Backend
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import InvalidOptionError
@@ -272,7 +272,7 @@ class FusionEngine(Constructors):
         Each segment is generated in a thread when it is requested. If the consumer is cancelled or
         closes the iterator, the models stop within one round.
         """
-        segments = await asyncio.to_thread(self.stream, conversation, cancel=cancel, **options)
+        segments = await run_in_thread(self.stream, conversation, cancel=cancel, **options)
         async with contextlib.aclosing(pulled(segments)) as pieces:
             async for segment in pieces:
                 yield segment

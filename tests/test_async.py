@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
+import contextvars
 import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from specfuse_core.answer.async_stream import pulled
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import EmptyConversationError, PromptTooLongError, UnknownOptionError
 from specfuse_core.fusion import FusionEngine
@@ -218,24 +221,109 @@ def test_a_loop_that_ends_in_the_middle_of_a_round_closes_the_sessions() -> None
         answer = asyncio.ensure_future(gate.engine.agenerate("q"))
         assert await asyncio.to_thread(gate.entered.wait, WAIT)
         answer.cancel()
-        # The loop now cancels all its tasks and then waits for its threads.
-        loop.call_later(0, loop.call_soon, lambda: loop.call_soon(gate.go_on.set))
 
     asyncio.run(main())
-    assert gate.closed.is_set()
+    # The loop does not wait for the round, whose thread closes the session.
+    assert not gate.closed.is_set()
+    gate.go_on.set()
+    assert gate.closed.wait(WAIT)
     assert gate.rounds == 2
     assert complaints == []
 
 
+def test_a_cancelled_stream_is_closed_by_its_thread_and_not_by_garbage_collection() -> None:
+    gate = Gate()
+    segments = gate.engine.stream("q")  # This reference keeps it from being collected.
+
+    async def read() -> None:
+        async with contextlib.aclosing(pulled(segments)) as pieces:
+            async for segment in pieces:
+                assert segment.text
+
+    async def main() -> None:
+        reader = asyncio.ensure_future(read())
+        assert await asyncio.to_thread(gate.entered.wait, WAIT)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+
+    asyncio.run(main())
+    gate.go_on.set()
+    assert gate.closed.wait(WAIT)
+    assert list(segments) == []
+
+
+def test_models_see_the_context_variables_of_the_consumer() -> None:
+    tracing: contextvars.ContextVar[str] = contextvars.ContextVar("tracing", default="nothing")
+    seen = []
+
+    def script(request: Request, response: str) -> str:
+        seen.append(tracing.get())
+        return CAT[len(response) :]
+
+    backend = ScriptedBackend("a", script)
+    fused = FusionEngine([backend], loader=lambda _: seen.append(f"loads in {tracing.get()}"))
+
+    async def main(trace: str) -> None:
+        tracing.set(trace)
+        await fused.agenerate("q")
+
+    async def both() -> None:
+        await asyncio.gather(main("one"), main("two"))
+
+    asyncio.run(both())
+    assert set(seen) == {"one", "two", "loads in one", "loads in two"}
+
+
+def test_rounds_leave_the_executor_of_the_loop_to_others() -> None:
+    class Unused(ThreadPoolExecutor):
+        def submit(self, *args: Any, **options: Any) -> Any:
+            raise AssertionError("a round used the executor of the loop")
+
+    async def main() -> Generation:
+        asyncio.get_running_loop().set_default_executor(Unused(1))
+        return await engine().agenerate("q")
+
+    assert asyncio.run(main()).text
+
+
+def test_models_that_run_event_loops_of_their_own_do_not_wait_for_each_other() -> None:
+    inner = engine()
+
+    def script(request: Request, response: str) -> str:
+        text = asyncio.run(inner.agenerate("q")).text
+        return text[len(response) :]
+
+    outer = FusionEngine([ScriptedBackend("a", script)])
+
+    async def main() -> list[Generation]:
+        return await asyncio.gather(*(outer.agenerate("q") for _ in range(40)))
+
+    expected = inner.generate("q").text
+    assert {answer.text for answer in asyncio.run(main())} == {expected}
+
+
 def test_cancelled_while_it_starts_closes_the_sessions() -> None:
-    loading, loaded = threading.Event(), threading.Event()
-    backend = ScriptedBackend("a", CAT)
+    loading, loaded, closed = (threading.Event() for _ in range(3))
+    opened = []
+
+    class Backend(ScriptedBackend):
+        def start(self, request: Request) -> ScriptedSession:
+            session = super().start(request)
+            session.close = closed.set  # type: ignore[method-assign]
+            return session
+
+    class Engine(FusionEngine):
+        def stream(self, *args: Any, **options: Any) -> Generator[Segment, None, None]:
+            opened.append(super().stream(*args, **options))  # It cannot be collected.
+            return opened[0]
 
     def loader(backends: Any) -> None:
         loading.set()
         assert loaded.wait(WAIT)
 
-    fused = FusionEngine([backend], loader=loader)
+    backend = Backend("a", CAT)
+    fused = Engine([backend], loader=loader)
 
     async def main() -> None:
         answer = asyncio.ensure_future(fused.agenerate("q"))
@@ -243,11 +331,10 @@ def test_cancelled_while_it_starts_closes_the_sessions() -> None:
         answer.cancel()
         with pytest.raises(asyncio.CancelledError):
             await answer
-        loaded.set()
 
     asyncio.run(main())
-    gc.collect()
-    assert [session.closed for session in backend.sessions] == [True]
+    loaded.set()
+    assert closed.wait(WAIT)
     assert backend.sessions[0].cost.forward_passes == 0
 
 

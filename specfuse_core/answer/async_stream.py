@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import Future
+from functools import partial
 
+from specfuse_core.answer.jobs import submit
 from specfuse_core.types import Segment
 
 __all__ = ["pulled"]
@@ -17,20 +20,18 @@ __all__ = ["pulled"]
 async def pulled(segments: Generator[Segment, None, None]) -> AsyncGenerator[Segment, None]:
     """Yield the segments of an open stream. Each is generated in a thread when it is requested.
 
-    If the consumer is cancelled or closes the iterator, ``segments`` is closed: at once, or after
-    the current round if one is running.
+    The thread has the context variables of the consumer. If the consumer is cancelled or closes the
+    iterator, ``segments`` is closed: at once, or after the current round if one is running.
 
     Args:
         segments: an open stream of segments.
     """
-    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-    job: asyncio.Future[Segment | None] | None = None
+    following = partial(contextvars.copy_context().run, next, segments, None)
+    job: Future[Segment | None] | None = None
     try:
         while True:
-            # A future, not a task: an event loop that shuts down cancels all tasks, and the round
-            # would then seem to have ended while its thread still runs.
-            job = loop.run_in_executor(None, lambda: context.run(next, segments, None))
-            segment = await asyncio.shield(job)
+            job = submit(following)
+            segment = await asyncio.wrap_future(job)
             if segment is None:
                 return
             yield segment
@@ -38,5 +39,6 @@ async def pulled(segments: Generator[Segment, None, None]) -> AsyncGenerator[Seg
         if job is None or job.done():
             segments.close()
         else:
-            # A running generator cannot be closed, so close it after its round.
+            # A running generator cannot be closed. Its thread closes it after the round, also if
+            # the event loop has ended by then.
             job.add_done_callback(lambda _: segments.close())
