@@ -1,16 +1,18 @@
 """Runs functions in threads for coroutines, apart from the event loop's own threads.
 
 Other tasks use the executor of the event loop, and a round can take seconds. The threads here are
-daemons, so a model that hangs does not keep the interpreter alive. This module knows nothing of
-answers.
+daemons, so a model that hangs delays the end of the interpreter only by seconds. This module knows
+nothing of answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextvars
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -28,17 +30,19 @@ _Job = Callable[[], Callable[[], None]]
 
 #: As many as in asyncio's executor: a model may wait, or run outside of this process.
 _MOST = min(32, (os.cpu_count() or 1) + 4)
+#: Seconds that the end of the interpreter waits for running jobs. The interpreter aborts if it ends
+#: while a thread is in C++ code, such as a forward pass.
+_PATIENCE = 5.0
 
 
 class _Pool:
     """Daemon threads that run jobs. Threads start when they are needed, and end with the pool."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
-        weakref.finalize(self, _end, self._jobs, self._threads).atexit = False
+        weakref.finalize(self, _end, self._jobs, self._threads)
 
     def put(self, job: _Job) -> None:
         """Run ``job`` as soon as a thread is free."""
@@ -63,16 +67,16 @@ class _Pools(threading.local):
 
 
 _pools = _Pools()
+#: One event for each running job, which is set when the job has ended.
+_running: set[threading.Event] = set()
 
 
 def submit(function: Callable[[], Result]) -> Future[Result]:
     """Run ``function`` in a thread. The callbacks of the future run there too."""
-    pool = _pools.pool
-    if pool is None or pool.pid != os.getpid():
-        # Threads do not survive a fork.
-        pool = _pools.pool = _Pool()
+    if _pools.pool is None:
+        _pools.pool = _Pool()
     future: Future[Result] = Future()
-    pool.put(partial(_run, future, function))
+    _pools.pool.put(partial(_run, future, function))
     return future
 
 
@@ -112,13 +116,34 @@ def _run(future: Future[Result], function: Callable[[], Result]) -> Callable[[],
 
 def _work(jobs: SimpleQueue[_Job | None], idle: threading.Semaphore) -> None:
     while (job := jobs.get()) is not None:
+        ended = threading.Event()
+        _running.add(ended)
         deliver = job()
         # First, so that the next round of an answer gets the same thread.
         idle.release()
         deliver()
         del job, deliver  # They hold the result.
+        _running.discard(ended)
+        ended.set()
 
 
 def _end(jobs: SimpleQueue[_Job | None], threads: list[threading.Thread]) -> None:
     for _ in threads:
         jobs.put(None)
+
+
+def _wait() -> None:
+    until = time.monotonic() + _PATIENCE
+    for ended in tuple(_running):
+        ended.wait(max(0.0, until - time.monotonic()))
+
+
+def _forget() -> None:
+    # Threads do not survive a fork.
+    _pools.pool = None
+    _running.clear()
+
+
+atexit.register(_wait)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

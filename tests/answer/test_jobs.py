@@ -93,12 +93,24 @@ def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
 
 def test_a_model_that_hangs_does_not_keep_the_interpreter_alive() -> None:
     code = (
-        "import asyncio, threading; from specfuse_core.answer.jobs import run_in_thread\n"
+        "import asyncio, threading; from specfuse_core.answer import jobs\n"
+        "from specfuse_core.answer.jobs import run_in_thread\n"
+        "jobs._PATIENCE = 0.01\n"
         "async def main():\n"
         "    try:\n"
         "        await asyncio.wait_for(run_in_thread(threading.Event().wait), 0.01)\n"
         "    except TimeoutError:\n"
         "        print('ends')\n"
         "asyncio.run(main())\n"
+    )
+    assert _program(code) == "ends\n"
+
+
+def test_the_interpreter_waits_for_a_forward_pass_since_it_would_abort() -> None:
+    code = (
+        "import threading, torch; from specfuse_core.answer.jobs import submit\n"
+        "started, weights = threading.Event(), torch.ones(2000, 2000)\n"
+        "submit(lambda: (started.set(), weights @ weights))\n"
+        "started.wait(); print('ends')\n"
     )
     assert _program(code) == "ends\n"
