@@ -25,7 +25,8 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
 from llamaindex_specfuse._ensemble import Ensemble
-from llamaindex_specfuse._messages import check_messages, is_react, turns_of
+from llamaindex_specfuse._messages import check_messages, turns_of
+from llamaindex_specfuse._react import with_observation
 from llamaindex_specfuse._responses import Answer, as_completion, whole
 from llamaindex_specfuse._tools import tools_of
 from llamaindex_specfuse.errors import surfacing
@@ -61,8 +62,6 @@ _CORE = frozenset(
         "verbose",
     }
 )
-#: The text in a ReAct answer that the application writes.
-_OBSERVATION = "\nObservation:"
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -162,9 +161,7 @@ class Endpoints(Ensemble):
             engine = self._fusion(call)
             deadline = Deadline(values["timeout"])
             conversation = turns()
-            stop = values["stop"]
-            if is_react(conversation):
-                stop = [*([stop] if isinstance(stop, str) else stop or []), _OBSERVATION]
+            stop = with_observation(values["stop"], conversation)
             options = request_options(values, stop, tools_of(values.get("tools") or ()))
             request = Request.of(conversation, **options)
         with surfacing():

@@ -35,7 +35,7 @@ from specfuse_core.frameworks.content import (
 from specfuse_core.request import Role
 from specfuse_core.values import shown
 
-__all__ = ["arguments_of", "calls_of", "check_messages", "is_react", "turns_of"]
+__all__ = ["arguments_of", "calls_of", "check_messages", "turns_of"]
 
 _ROLES: dict[MessageRole, Role] = {
     MessageRole.SYSTEM: "system",
@@ -47,8 +47,6 @@ _ROLES: dict[MessageRole, Role] = {
     MessageRole.TOOL: "tool",
     MessageRole.FUNCTION: "tool",
 }
-#: Labels that every ReAct prompt has.
-_REACT = ("Thought:", "Action:", "Action Input:", "Observation:")
 
 
 def turns_of(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
@@ -76,15 +74,6 @@ def check_messages(messages: Any) -> None:
         raise InvalidMessageError(
             "chat needs a list of ChatMessage. Use complete() for a single question."
         )
-
-
-def is_react(turns: Sequence[Message]) -> bool:
-    """Whether the system message is a ReAct prompt.
-
-    The application writes the observations of ReAct, and LlamaIndex gives no stop string for them.
-    """
-    taught = "\n".join(turn.content for turn in turns if turn.role == "system")
-    return all(mark in taught for mark in _REACT)
 
 
 def _turn(message: ChatMessage, hidden: list[str]) -> Message:

@@ -36,6 +36,10 @@ __all__ = ["SpecFuseLLM"]
 _dispatcher = get_dispatcher(__name__)
 
 
+class _Extended(list[ChatMessage]):
+    """Messages that have the system prompt."""
+
+
 class SpecFuseLLM(Endpoints):
     """LlamaIndex LLM in which several language models write each answer together.
 
@@ -246,11 +250,11 @@ class SpecFuseLLM(Endpoints):
         options: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Return the arguments of ``chat`` for the two methods below."""
-        history = list(chat_history or [])
-        said = history[0] if history else None
-        # Asynchronous programs do not add the system prompt (function_program.py).
-        if said is None or said.role != MessageRole.SYSTEM or said.content != self.system_prompt:
-            history = self._extend_messages(history)
+        # Only the synchronous programs of llama-index-core add the system prompt
+        # (function_program.py).
+        history = chat_history or []
+        if not isinstance(history, _Extended):
+            history = self._extend_messages(list(history))
         if options.get("tool_choice") is None:
             options = {**options, "tool_choice": "required" if error_on_no_tool_call else "auto"}
         return self._prepare_chat_with_tools(tools, chat_history=history, **options)
@@ -321,6 +325,10 @@ class SpecFuseLLM(Endpoints):
             *(acall_tool_with_selection(call, tools, verbose=verbose) for call in calls)
         )
         return _called(response, outputs, error_on_tool_error)
+
+    def _extend_messages(self, messages: list[ChatMessage]) -> list[ChatMessage]:
+        """Add the system prompt to messages."""
+        return _Extended(super()._extend_messages(messages))
 
     # --- structured answers -------------------------------------------------------------------
 

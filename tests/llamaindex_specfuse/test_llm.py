@@ -703,3 +703,20 @@ async def test_the_answer_is_the_engines() -> None:
         model: LLM = SpecFuseLLM(max_tokens=30, **options)
         assert model.complete(question).text == told.text
         assert "".join(each.delta or "" for each in model.stream_complete(question)) == told.text
+
+
+# --- other libraries ----------------------------------------------------------------------------
+
+
+async def test_the_arguments_of_ragas_are_accepted() -> None:
+    # What LlamaIndexLLMWrapper of ragas 0.4.3 passes to complete and acomplete.
+    model = llm_of("Hello.")
+    for n, callbacks in ((1, None), (1, [])):
+        options: dict[str, Any] = {
+            "n": n,
+            "temperature": 0.01,
+            "stop": None,
+            "callbacks": callbacks,
+        }
+        assert model.complete("Hi", **options).text == "Hello."
+        assert (await model.acomplete("Hi", **options)).text == "Hello."

@@ -393,6 +393,21 @@ async def test_the_cores_program_forgets_no_system_prompt() -> None:
     assert set(map(tuple, seen)) == {("system", "user")}
 
 
+async def test_tools_that_are_called_directly_get_the_system_prompt_once() -> None:
+    seen: list[Any] = []
+
+    def script(request: Any, response: str) -> str:
+        seen.append([turn.content for turn in request.messages])
+        return "Done."[len(response) :]
+
+    model = llm_of(script, system_prompt="Be brief.")
+    history = asked("Order 12 lamps.")
+    for options in ({"chat_history": history}, {"user_msg": "Order 12 lamps."}):
+        model.predict_and_call([ORDER], error_on_no_tool_call=False, **options)
+        await model.apredict_and_call([ORDER], error_on_no_tool_call=False, **options)
+    assert set(map(tuple, seen)) == {("Be brief.", "Order 12 lamps.")}
+
+
 # --- ReAct ------------------------------------------------------------------------------------
 
 
@@ -404,6 +419,8 @@ def test_a_model_that_acts_does_not_observe() -> None:
     assert model.chat(taught).message.content == acting
     streamed = list(model.stream_chat(taught))
     assert "".join(each.delta or "" for each in streamed) == acting
+    in_user_turn = asked(f"{header}\n\nOrder 12 lamps.")
+    assert model.chat(in_user_turn).message.content == acting
     # Only where it was taught, and beside other stop strings.
     assert "Observation:" in (model.chat(asked("Order 12 lamps.")).message.content or "")
     assert model.chat(taught, stop=["Action Input"]).message.content == (
