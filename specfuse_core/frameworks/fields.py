@@ -219,7 +219,9 @@ class EngineFields(BaseModel):
         else:
             windows = [declared_window(config) for config in model_configs(self.models)]
         named = dict(zip(self._all_names(), windows, strict=True))
-        return [named[name] for name in _names(self.model_name)]
+        chosen = _names(self.model_name)
+        self._check_model(chosen)
+        return [named[name] for name in chosen]
 
     def _window(self) -> int | None:
         """The smallest context window that is known without loading a model."""

@@ -30,6 +30,7 @@ from specfuse_core.errors import (
     InvalidOptionError,
     RequestError,
 )
+from specfuse_core.frameworks.fields import EngineFields
 from specfuse_core.frameworks.foreign import NEUTRAL, RENAMED
 from specfuse_core.testing import ScriptedBackend
 
@@ -61,6 +62,15 @@ def made(cls: Any, name: str) -> Entry:
         llm = cls(**({name: value} if name in _MODELS else {"engine": engine, name: value}))
         if name not in (*_MODELS, *_THEIRS):
             ask(llm)
+
+    return entry
+
+
+def assigned(cls: Any, name: str) -> Entry:
+    def entry(engine: FusionEngine, value: Any) -> None:
+        llm = cls(engine=engine)
+        setattr(llm, name, value)
+        ask(llm)
 
     return entry
 
@@ -111,6 +121,12 @@ ENTRIES: dict[str, Entry] = {
         )
         for cls in (ChatSpecFuse, SpecFuseLLM)
         for name in _CALL
+    },
+    **{
+        f"{cls.__name__}.{name} =": assigned(cls, name)
+        for cls in (ChatSpecFuse, SpecFuseLLM)
+        for name in EngineFields.model_fields
+        if name not in ("engine", "models")
     },
     **{
         f"as_single of {cls.__name__}": lambda e, v, cls=cls: cls(engine=e).as_single(v)
