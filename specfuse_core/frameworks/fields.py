@@ -169,7 +169,10 @@ class EngineFields(BaseModel):
     @property
     def model_name(self) -> str:
         """The names of the base models, separated by commas. A call's ``model`` takes the same."""
-        return ",".join(self._all_names() if self.model is None else _names(self.model))
+        return ",".join(self._chosen_names())
+
+    def _chosen_names(self) -> Sequence[str]:
+        return self._all_names() if self.model is None else _names(self.model)
 
     def _all_names(self) -> tuple[str, ...]:
         return self.engine.models if self.engine is not None else model_names(self.models)
@@ -219,14 +222,13 @@ class EngineFields(BaseModel):
         else:
             windows = [declared_window(config) for config in model_configs(self.models)]
         named = dict(zip(self._all_names(), windows, strict=True))
-        chosen = _names(self.model_name)
-        self._check_model(chosen)
-        return [named[name] for name in chosen]
+        self._check_model(self._chosen_names())
+        return [named[name] for name in self._chosen_names()]
 
     def _window(self) -> int | None:
         """The smallest context window that is known without loading a model."""
         known = [*self._windows(), self.context_window]
-        return min((window for window in known if window is not None), default=None)
+        return min((window for window in known if isinstance(window, int)), default=None)
 
 
 def _names(model: Any) -> list[str]:
