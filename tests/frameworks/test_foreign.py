@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import ConfigurableField
 
 from langchain_specfuse import ChatSpecFuse
 from llamaindex_specfuse import SpecFuseLLM
@@ -187,6 +188,14 @@ def test_model_chooses_from_the_models(llm: LLM, name: str) -> None:
         assert str(caught.value).startswith(
             "model names the unknown base model 'z'; use one of: a, b"
         )
+
+
+def test_model_can_be_configured_at_run_time() -> None:
+    engine = FusionEngine([ScriptedBackend(key, f"I am {key}.") for key in "abc"])
+    field = ConfigurableField(id="which")
+    chosen = ChatSpecFuse(engine=engine).configurable_fields(model=field)
+    assert chosen.invoke("Hello").response_metadata["model_name"] == "a,b,c"
+    assert chosen.with_config(configurable={"which": "b"}).invoke("Hello").text == "I am b."
 
 
 @pytest.mark.parametrize("llm", LLMS)

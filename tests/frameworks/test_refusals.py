@@ -214,6 +214,13 @@ HINTS = [
     ("quantization_config", "use ModelConfig(quantization_config=...) in models=[...]."),
     ("num_output", "use 'max_tokens'."),
     ("request_timeout", "use 'timeout'."),
+    (
+        "generate_kwargs",
+        "set each of its values as an option of its own, for example 'temperature'.",
+    ),
+    ("is_chat_model", "every base model is prompted with its own chat template. Leave it out."),
+    ("num_ctx", "use 'context_window', which limits the prompt and the answer together."),
+    ("stopping_ids", "use 'stop' with the texts of the tokens."),
     ("do_sample", "use 'temperature': 0 is greedy, a higher value samples."),
     ("json_mode", "use constraint=... in a call."),
     ("tool_choice", "use tool_choice=... in a call."),
