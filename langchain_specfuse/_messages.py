@@ -46,7 +46,10 @@ def turns_of(messages: Sequence[BaseMessage]) -> tuple[Message, ...]:
 
 def _turns(message: BaseMessage, hidden: list[str]) -> list[Message]:
     name = message.name or None
-    tolerant = isinstance(message, AIMessage | ToolMessage | FunctionMessage)
+    role = _ROLES.get(message.role, message.role) if isinstance(message, ChatMessage) else None
+    tolerant = role in ("assistant", "tool") or isinstance(
+        message, AIMessage | ToolMessage | FunctionMessage
+    )
     reader = Reader(f"a {type(message).__name__}", tolerant, hidden)
     said = reader.text(message.content)
     if isinstance(message, AIMessage):
@@ -68,7 +71,6 @@ def _turns(message: BaseMessage, hidden: list[str]) -> list[Message]:
         ]
         return [*results, Message("user", said, name=name)] if said or not results else results
     if isinstance(message, ChatMessage):
-        role = _ROLES.get(message.role, message.role)
         if role in get_args(Role):
             return [Message(cast("Role", role), said, name=name)]
         raise InvalidMessageError(

@@ -7,7 +7,13 @@ import warnings
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 
 from langchain_specfuse import ChatSpecFuse
 from langchain_specfuse._messages import turns_of
@@ -166,6 +172,16 @@ def test_media_of_tools_and_models_become_placeholders(block: dict[str, Any]) ->
         f"messages of models or tools have content of type {block['type']!r}, which the models "
         "cannot see. They get a placeholder instead. Let tools return text."
     ]
+
+
+@pytest.mark.parametrize("role", ["assistant", "ai", "tool"])
+def test_media_in_a_chat_message_follow_its_role(role: str) -> None:
+    image = [{"type": "image", "base64": NOTE, "mime_type": "image/png"}]
+    with pytest.warns(HiddenContentWarning):
+        (turn,) = turns_of([ChatMessage(image, role=role)])
+    assert turn.content == "[image: not shown to the models]"
+    with pytest.raises(InvalidMessageError):
+        turns_of([ChatMessage(image, role="user")])
 
 
 def test_an_answer_after_a_screenshot() -> None:
