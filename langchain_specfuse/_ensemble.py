@@ -8,8 +8,6 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from typing import Any, Self, cast
-from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 from langchain_core.language_models import ModelProfile
 from langchain_core.language_models.base import LangSmithParams
@@ -20,19 +18,16 @@ from pydantic import model_validator
 from langchain_specfuse._chunks import PROVIDER, Detail
 from langchain_specfuse._messages import turns_of
 from langchain_specfuse._tools import described, tools_of
-from specfuse_core import FusionConfig, FusionEngine, __version__
+from specfuse_core import FusionConfig, __version__
 from specfuse_core.answer.limits import DEFAULT_TOKENS
 from specfuse_core.errors import InvalidMessageError
 from specfuse_core.frameworks.arguments import SAMPLING, given
 from specfuse_core.frameworks.fields import EngineFields
 from specfuse_core.frameworks.foreign import translated
-from specfuse_core.frameworks.registry import model_configs
+from specfuse_core.frameworks.registry import description, model_configs
 from specfuse_core.values import check_text, shown
 
 __all__ = ["Ensemble"]
-
-#: Cache keys of engines that were not made from a configuration.
-_marks: WeakKeyDictionary[FusionEngine, str] = WeakKeyDictionary()
 
 
 class _Resolved(dict[str, Any]):
@@ -102,8 +97,7 @@ class Ensemble(EngineFields, BaseChatModel):
         if self.engine is None:
             made = repr([config.model_dump() for config in model_configs(self.models)])
         else:
-            # Two engines may have models of the same names.
-            made = _marks.setdefault(self.engine, uuid4().hex)
+            made = description(self.engine)
         params = {**self._identifying_params, "metadata": self.fusion_metadata, **kwargs}
         params["stop"] = stop if stop is not None else self.stop
         return f"{PROVIDER}{made}{sorted(params.items())}"

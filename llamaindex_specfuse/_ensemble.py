@@ -5,16 +5,21 @@ This module runs no request. It does not import torch before an engine is needed
 
 from __future__ import annotations
 
+import sys
 from os import PathLike, fspath
-from typing import Any, Self
+from types import FrameType
+from typing import Any, Self, SupportsIndex
 
 from llama_index.core.base.llms.types import LLMMetadata, MessageRole
 from llama_index.core.bridge.pydantic import model_serializer
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.schema import BaseComponent
+from pydantic import BaseModel
 
-from llamaindex_specfuse.errors import NotPicklableError
 from llamaindex_specfuse.tokenizer import ConservativeTokenizer
+from specfuse_core import ModelConfig
 from specfuse_core.answer.limits import DEFAULT_TOKENS
 from specfuse_core.frameworks.fields import EngineFields
 
@@ -80,28 +85,54 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
         """Copy the fields and share the loaded models."""
         return self.model_copy()
 
-    def __getstate__(self) -> dict[Any, Any]:
-        """Refuse pickling, since LlamaIndex would remove unpicklable fields from the model in use.
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Pickle the fields. The models are loaded in the other process when they are needed.
 
         Raises:
-            NotPicklableError: always.
+            NotPicklableError: if the model was made with ``engine=``.
         """
-        raise NotPicklableError(
-            "a SpecFuseLLM cannot be pickled. Make a new one in the other process with "
-            "SpecFuseLLM.from_dict(llm.to_dict()), or use threads instead of processes."
-        )
+        if _is_tried():
+            return str, ()
+        return super().__reduce_ex__(protocol)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # BaseComponent's own method removes fields that cannot be pickled from the model in use.
+        state = BaseModel.__getstate__(self)
+        # Its handlers belong to this process.
+        state["__dict__"] = {**state["__dict__"], "callback_manager": CallbackManager()}
+        return state
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        BaseModel.__setstate__(self, state)
 
     @model_serializer(mode="wrap")
     def custom_model_dump(self, handler: Any, info: Any) -> dict[str, Any]:
-        """Serialize the fields, with the ``class_name``."""
+        """Serialize the fields, with the ``class_name``.
+
+        Tokens of the hub are left out.
+        """
         data: dict[str, Any] = handler(self)
-        if self.engine is not None:
-            # Caches of answers need a key for each engine.
-            data["models"] = list(self.engine.models)
-        elif self.models is not None:
+        if self.models is not None:
             data["models"] = [
-                fspath(model) if isinstance(model, PathLike) else given
-                for model, given in zip(self.models, data["models"], strict=True)
+                fspath(model)
+                if isinstance(model, str | PathLike)
+                else ModelConfig.of(model).model_dump(mode="json")
+                for model in self.models
             ]
         data["class_name"] = self.class_name()
         return data
+
+
+def _is_tried() -> bool:
+    """Whether a component of LlamaIndex tries whether the model can be pickled.
+
+    If that raises an error, the component removes the model from itself, and another process uses
+    ``Settings.llm`` instead, by default OpenAI. Without an error the component pickles the model
+    next, which raises the error where it is seen.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is BaseComponent.__getstate__.__code__:
+            return True
+        frame = frame.f_back
+    return False

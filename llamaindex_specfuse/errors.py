@@ -7,11 +7,10 @@ treats the last as a nested event loop, and raises "Detected nested async".
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from specfuse_core.errors import AnswerTimeoutError, FusionError, GenerationError
+from specfuse_core.errors import AnswerTimeoutError, GenerationError, NotPicklableError
 from specfuse_core.frameworks.aliases import renamed
 
 __all__ = [
@@ -41,10 +40,6 @@ class StructuredAnswerError(GenerationError):
 
 class ToolCallError(GenerationError):
     """The answer calls no tool although a call is required, or a tool failed."""
-
-
-class NotPicklableError(FusionError, pickle.PicklingError):
-    """A ``SpecFuseLLM`` was pickled. Its base models are in the memory of this process."""
 
 
 @contextmanager

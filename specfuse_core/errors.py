@@ -10,6 +10,7 @@ The tree (indent = subclass)::
             EmptyEnsembleError        no base model was given
             DuplicateNameError        two base models have the same name
             UnknownModelError         no base model of the ensemble has the given name
+            NotPicklableError         a loaded engine was pickled, or read from a dictionary
         RequestError                  one request cannot be served
             EmptyConversationError    the conversation has no text to answer
             InvalidMessageError       a message has an unknown role or unsupported content
@@ -40,6 +41,7 @@ answer that it could not parse and returns "Empty Response", and treats a Runtim
 event loop.
 """
 
+import pickle
 from typing import Self
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "NoEndTokenError",
     "NoVerificationError",
     "NoWeightsError",
+    "NotPicklableError",
     "PickleWeightsError",
     "PromptTooLongError",
     "RequestError",
@@ -116,6 +119,13 @@ class DuplicateNameError(ConfigError):
 
 class UnknownModelError(ConfigError):
     """Raised if no base model of the ensemble has the given name."""
+
+
+class NotPicklableError(ConfigError, pickle.PicklingError):
+    """Raised if a ``FusionEngine`` is pickled or read from a dictionary.
+
+    Its base models are in the memory of one process.
+    """
 
 
 class RequestError(FusionError):

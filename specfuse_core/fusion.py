@@ -11,7 +11,7 @@ import reprlib
 import threading
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Never
 
 from specfuse_core.algorithm.member import Member
 from specfuse_core.algorithm.round import Ensemble
@@ -22,7 +22,7 @@ from specfuse_core.answer.growth import Growth
 from specfuse_core.answer.jobs import run_in_thread
 from specfuse_core.backend import Backend
 from specfuse_core.config import FusionConfig
-from specfuse_core.errors import InvalidOptionError
+from specfuse_core.errors import InvalidOptionError, NotPicklableError
 from specfuse_core.grammar.calls import in_call
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.model_report import ModelReport
@@ -365,6 +365,16 @@ class FusionEngine(Constructors):
                     f"must be 'logprob' or 'prob', because {backend.name!r} does not give the raw "
                     "logits that 'logit' needs.",
                 )
+
+    def __getstate__(self) -> Never:
+        raise NotPicklableError(
+            "a FusionEngine cannot be pickled, because its base models are in the memory of this "
+            "process. Create it in the other process, or give models= instead of engine= to "
+            "ChatSpecFuse or SpecFuseLLM, which then load the models there."
+        )
+
+    def __copy__(self) -> FusionEngine:
+        return self._copy()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FusionEngine:
         """Return the engine itself, so that frameworks that copy a model do not copy weights."""

@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 
 from specfuse_core.config.options import Options
 from specfuse_core.errors import InvalidOptionError
@@ -168,6 +168,23 @@ class ModelConfig(Options):
         if value is None or isinstance(value, str | SecretStr):
             return value
         raise ValueError("give a string")
+
+    @field_validator("max_memory", mode="before")
+    @classmethod
+    def _numbers_of_devices(cls, value: Any) -> Any:
+        # JSON has no other keys than strings.
+        if not isinstance(value, Mapping):
+            return value
+        digits = {key: int(key) for key in value if isinstance(key, str) and key.isdecimal()}
+        return {digits.get(key, key): most for key, most in value.items()}
+
+    @field_serializer("token", when_used="json")
+    def _no_token(self, value: SecretStr | None) -> None:
+        """A token is not written to files. Without it, the one of ``hf auth login`` is used."""
+
+    @field_serializer("quantization_config", when_used="json-unless-none")
+    def _described_quantization(self, value: Any) -> Any:
+        return value.to_dict() if hasattr(value, "to_dict") else value
 
     def model_post_init(self, context: Any, /) -> None:
         for other in ("device_map", "max_memory"):

@@ -16,15 +16,26 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    field_serializer,
     model_validator,
 )
 
 from specfuse_core.answer.deadline import Deadline
 from specfuse_core.config import FusionConfig, ModelConfig, SamplingParams, ScoreMode
 from specfuse_core.config.options import bad_value
-from specfuse_core.errors import InvalidLimitError, InvalidOptionError, UnknownModelError
+from specfuse_core.errors import (
+    InvalidLimitError,
+    InvalidOptionError,
+    NotPicklableError,
+    UnknownModelError,
+)
 from specfuse_core.frameworks.arguments import KNOBS, SAMPLING, check_fields, given
-from specfuse_core.frameworks.registry import model_configs, model_names, shared_engine
+from specfuse_core.frameworks.registry import (
+    description,
+    model_configs,
+    model_names,
+    shared_engine,
+)
 from specfuse_core.fusion import FusionEngine
 from specfuse_core.models.declared import declared_window
 from specfuse_core.request import OnLimit
@@ -41,8 +52,9 @@ class EngineFields(BaseModel):
 
     models: list[str | PathLike[str] | ModelConfig | dict[str, Any]] | None = None
     """Base models: hub ids, directories or ``ModelConfig``; None for the models in the package."""
-    engine: FusionEngine | None = Field(default=None, exclude=True, repr=False)
-    """A ``FusionEngine`` to use instead of ``models``."""
+    engine: FusionEngine | None = Field(default=None, repr=False)
+    """A ``FusionEngine`` to use instead of ``models``. Only in this process: it cannot be pickled,
+    and a dictionary of the fields has only its description."""
     model: list[str] | str | None = None
     """With ``models`` or ``engine``: the names of the base models to use, as a list or separated by
     commas; all by default. Without them: the same as ``models``, or names of models in the
@@ -130,6 +142,12 @@ class EngineFields(BaseModel):
         if not isinstance(data, dict):
             return data
         fields = check_fields(cls.__name__, data, cls.model_fields)
+        if isinstance(fields.get("engine"), str):
+            raise NotPicklableError(
+                f"{cls.__name__}: these fields were written by a model with "
+                f"engine={fields['engine']}. An engine cannot be restored from its description; "
+                "give an engine again, or write a model that was created with models=."
+            )
         models = fields.get("models")
         if isinstance(models, str | PathLike | ModelConfig | Mapping):
             fields["models"] = models = [models]
@@ -139,6 +157,11 @@ class EngineFields(BaseModel):
         if isinstance(models, list | tuple):
             model_configs(models)
         return fields
+
+    @field_serializer("engine")
+    def _description(self, engine: FusionEngine | None) -> str | None:
+        """What the engine is, as text that no other engine has."""
+        return None if engine is None else description(engine)
 
     @model_validator(mode="after")
     def _usable_options(self) -> Self:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from specfuse_core.bundled import bundled_models
 from specfuse_core.config import ModelConfig
@@ -19,13 +21,22 @@ from specfuse_core.fusion import FusionEngine
 from specfuse_core.models.naming import default_name, unique_names
 from specfuse_core.values import listed
 
-__all__ = ["ModelSpec", "model_configs", "model_names", "release_engines", "shared_engine"]
+__all__ = [
+    "ModelSpec",
+    "description",
+    "model_configs",
+    "model_names",
+    "release_engines",
+    "shared_engine",
+]
 
 #: A base model: a hub id, a directory, or a configuration.
 ModelSpec = str | PathLike[str] | ModelConfig | Mapping[str, Any]
 
 _lock = threading.Lock()
 _engines: dict[tuple[object, ...], FusionEngine] = {}
+#: The marks of engines that no other process can have.
+_marks: WeakKeyDictionary[FusionEngine, str] = WeakKeyDictionary()
 
 
 def model_configs(models: Sequence[ModelSpec] | ModelSpec | None) -> tuple[ModelConfig, ...]:
@@ -87,6 +98,25 @@ def release_engines() -> None:
     """Forget all shared engines. Weights are freed when nothing else uses them."""
     with _lock:
         _engines.clear()
+
+
+def description(engine: FusionEngine) -> str:
+    """Describe what an engine consists of, as text for the keys of caches.
+
+    Engines over the same named models have the same description in all processes. An engine over
+    loaded models, or over backends of another kind, has a description that no other engine has.
+    """
+    # Only the backends of named models have a source.
+    sources = [getattr(backend, "source", None) for backend in engine.backends]
+    parts = [
+        backend.name if source is None else f"{backend.name}: {_key(source)}"
+        for backend, source in zip(engine.backends, sources, strict=True)
+    ]
+    if None in sources:
+        with _lock:
+            parts.append(f"mark={_marks.setdefault(engine, uuid4().hex)}")
+    roles = f"drafters={engine.drafters}, verifiers={engine.verifiers}"
+    return f"FusionEngine({', '.join(parts)}, {roles}, weights={dict(engine.weights)})"
 
 
 def _key(config: ModelConfig) -> str:

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import torch
 
+from specfuse_core.config import ModelConfig
 from specfuse_core.errors import (
     InvalidConstraintError,
     ModelLoadError,
@@ -54,7 +55,7 @@ class LocalBackend:
         declared: the context window if it is known before loading.
         describe: what is known before loading; by default only the name.
         download: downloads what loading needs, and shows it to a watcher.
-        cap: the largest context window; None for that of the model.
+        source: the configuration of the model; None if only this process has it.
     """
 
     supports_logits = True
@@ -66,11 +67,11 @@ class LocalBackend:
         declared: int | None = None,
         describe: Callable[[], ModelReport] | None = None,
         download: Callable[[Watcher], None] | None = None,
-        cap: int | None = None,
+        source: ModelConfig | None = None,
     ) -> None:
         self.name = name
         self._declared = declared
-        self._cap = cap
+        self.source = source
         self._describe = describe
         self._load = load
         self._seconds = 0.0
@@ -125,7 +126,8 @@ class LocalBackend:
     def context_window(self) -> int:
         """Maximum number of tokens of prompt and answer together. Loads the model if needed."""
         window = self.model.runner.context_window
-        return window if self._cap is None else min(window, self._cap)
+        cap = self.source.context_window if self.source is not None else None
+        return window if cap is None else min(window, cap)
 
     @property
     def declared_window(self) -> int | None:

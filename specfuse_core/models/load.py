@@ -72,7 +72,7 @@ def named(configs: Sequence[ModelConfig]) -> tuple[list[Backend], dict[str, floa
             declared_window(model),
             partial(_stored, model),
             partial(_downloaded, model),
-            model.context_window,
+            model,
         )
         for name, model in zip(names, configs, strict=True)
     ]

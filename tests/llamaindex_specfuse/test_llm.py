@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import pickle
 import subprocess
 import sys
 import threading
@@ -40,7 +39,7 @@ import llamaindex_specfuse
 from langchain_specfuse import ChatSpecFuse
 from llamaindex_specfuse import SpecFuseLLM
 from llamaindex_specfuse._messages import turns_of
-from llamaindex_specfuse.errors import LLMTimeoutError, ModelFailedError, NotPicklableError
+from llamaindex_specfuse.errors import LLMTimeoutError, ModelFailedError
 from specfuse_core import Choice, FusionEngine, FusionError, Message, ModelConfig, ToolCall
 from specfuse_core.errors import (
     AnswerTimeoutError,
@@ -453,15 +452,6 @@ def test_one_engine_serves_both_frameworks_and_all_copies() -> None:
     assert copy.deepcopy(SpecFuseLLM(engine=engine))._base() is engine
 
 
-def test_pickling_is_refused_and_harms_nothing() -> None:
-    model = llm_of("Hello.")
-    with pytest.raises(NotPicklableError, match=r"cannot be pickled\. Make a new one"):
-        pickle.dumps(model)
-    with pytest.raises(pickle.PicklingError):
-        pickle.dumps(SpecFuseLLM())
-    assert model.complete("Hello").text == "Hello."
-
-
 def test_configurations_are_told_apart(tmp_path: Path) -> None:
     engine = FusionEngine([ScriptedBackend("a", "x")])
     models = [
@@ -476,9 +466,6 @@ def test_configurations_are_told_apart(tmp_path: Path) -> None:
     keys = [model.to_json() for model in models]
     assert len(set(keys)) == len(keys)
     assert SpecFuseLLM.from_json(keys[2]).model_name == f"{tmp_path.name},name"
-    with pytest.raises(FusionError):
-        # An engine is not in a file: it is not replaced by another.
-        SpecFuseLLM.from_json(keys[1]).complete("Hello")
 
 
 def test_nothing_but_an_answer_loads_a_runtime() -> None:
