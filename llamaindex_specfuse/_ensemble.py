@@ -18,9 +18,11 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.schema import BaseComponent
 from pydantic import BaseModel
 
+from llamaindex_specfuse.errors import NotPicklableError
 from llamaindex_specfuse.tokenizer import ConservativeTokenizer
-from specfuse_core import ModelConfig
+from specfuse_core import ModelConfig, errors
 from specfuse_core.answer.limits import DEFAULT_TOKENS
+from specfuse_core.frameworks.aliases import renamed
 from specfuse_core.frameworks.fields import EngineFields
 
 __all__ = ["Ensemble"]
@@ -96,8 +98,8 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
         return super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[Any, Any]:
-        # BaseComponent's own method removes fields that cannot be pickled from the model in use.
-        state = BaseModel.__getstate__(self)
+        with renamed({errors.NotPicklableError: NotPicklableError}):
+            state = super().__getstate__()
         # Its handlers belong to this process.
         state["__dict__"] = {**state["__dict__"], "callback_manager": CallbackManager()}
         return state

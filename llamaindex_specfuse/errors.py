@@ -7,10 +7,12 @@ treats the last as a nested event loop, and raises "Detected nested async".
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from specfuse_core.errors import AnswerTimeoutError, GenerationError, NotPicklableError
+from specfuse_core import errors
+from specfuse_core.errors import AnswerTimeoutError, GenerationError
 from specfuse_core.frameworks.aliases import renamed
 
 __all__ = [
@@ -40,6 +42,10 @@ class StructuredAnswerError(GenerationError):
 
 class ToolCallError(GenerationError):
     """The answer calls no tool although a call is required, or a tool failed."""
+
+
+class NotPicklableError(errors.NotPicklableError, pickle.PicklingError):
+    """A ``SpecFuseLLM`` with ``engine=`` was pickled. It is also a ``PicklingError``."""
 
 
 @contextmanager

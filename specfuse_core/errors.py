@@ -41,7 +41,6 @@ answer that it could not parse and returns "Empty Response", and treats a Runtim
 event loop.
 """
 
-import pickle
 from typing import Self
 
 __all__ = [
@@ -121,7 +120,7 @@ class UnknownModelError(ConfigError):
     """Raised if no base model of the ensemble has the given name."""
 
 
-class NotPicklableError(ConfigError, pickle.PicklingError):
+class NotPicklableError(ConfigError):
     """Raised if a ``FusionEngine`` is pickled or read from a dictionary.
 
     Its base models are in the memory of one process.

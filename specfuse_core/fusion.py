@@ -369,8 +369,7 @@ class FusionEngine(Constructors):
     def __getstate__(self) -> Never:
         raise NotPicklableError(
             "a FusionEngine cannot be pickled, because its base models are in the memory of this "
-            "process. Create it in the other process, or give models= instead of engine= to "
-            "ChatSpecFuse or SpecFuseLLM, which then load the models there."
+            "process. Create it in the other process."
         )
 
     def __copy__(self) -> FusionEngine:

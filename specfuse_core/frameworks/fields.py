@@ -142,11 +142,12 @@ class EngineFields(BaseModel):
         if not isinstance(data, dict):
             return data
         fields = check_fields(cls.__name__, data, cls.model_fields)
-        if isinstance(fields.get("engine"), str):
+        engine = fields.get("engine")
+        if isinstance(engine, str) and engine.startswith(FusionEngine.__name__):
             raise NotPicklableError(
-                f"{cls.__name__}: these fields were written by a model with "
-                f"engine={fields['engine']}. An engine cannot be restored from its description; "
-                "give an engine again, or write a model that was created with models=."
+                f"{cls.__name__}: these fields were written by a model with the engine "
+                f"{shown(engine)}, which cannot be restored from its description. Give an engine "
+                "again, or write a model that was created with models=."
             )
         models = fields.get("models")
         if isinstance(models, str | PathLike | ModelConfig | Mapping):
@@ -157,6 +158,17 @@ class EngineFields(BaseModel):
         if isinstance(models, list | tuple):
             model_configs(models)
         return fields
+
+    def __getstate__(self) -> dict[Any, Any]:
+        if self.engine is not None:
+            name = type(self).__name__
+            raise NotPicklableError(
+                f"a {name} with engine= cannot be pickled, because the base models of the engine "
+                "are in the memory of this process. Create it with models=, so that the other "
+                "process loads the models, or use threads instead of processes."
+            )
+        # Not of the framework: LlamaIndex's method removes fields from the model in use.
+        return BaseModel.__getstate__(self)
 
     @field_serializer("engine")
     def _description(self, engine: FusionEngine | None) -> str | None:

@@ -116,7 +116,7 @@ def description(engine: FusionEngine) -> str:
         with _lock:
             parts.append(f"mark={_marks.setdefault(engine, uuid4().hex)}")
     roles = f"drafters={engine.drafters}, verifiers={engine.verifiers}"
-    return f"FusionEngine({', '.join(parts)}, {roles}, weights={dict(engine.weights)})"
+    return f"{FusionEngine.__name__}({', '.join(parts)}, {roles}, weights={dict(engine.weights)})"
 
 
 def _key(config: ModelConfig) -> str:

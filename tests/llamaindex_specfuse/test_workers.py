@@ -98,7 +98,9 @@ def test_a_model_of_an_engine_is_an_error_and_not_replaced(sent: list[str]) -> N
     llm = SpecFuseLLM(engine=FusionEngine([ScriptedBackend("a", "lamps, hall")]))
     extractor = KeywordExtractor(llm=llm, num_workers=1)
     pipeline = IngestionPipeline(transformations=[extractor])
-    with pytest.raises(NotPicklableError, match=r"^a FusionEngine cannot be pickled.*models="):
+    with pytest.raises(
+        NotPicklableError, match=r"^a SpecFuseLLM with engine= cannot be pickled.*with models="
+    ):
         pipeline.run(nodes=nodes(), num_workers=2)
     assert extractor.llm is llm
     # In this process it works as before.
