@@ -117,22 +117,30 @@ class Ensemble(EngineFields, BaseChatModel):
         )
         window = self._window()
         if window is not None:
-            profile["max_input_tokens"] = window
+            # A prompt needs room for one token of the answer.
+            profile["max_input_tokens"] = window - 1
             profile["max_output_tokens"] = min(self.max_tokens or DEFAULT_TOKENS, window)
         return cast(ModelProfile, profile)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Token ids of ``text`` in the first base model's tokenizer."""
+        """Token ids of ``text`` by the base model that needs the most tokens for it."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         if not isinstance(text, str):
             raise InvalidMessageError(f"the text to count must be a string, got {shown(text)}.")
         check_text(text, "the text to count", InvalidMessageError)
-        return list(self._base().backends[0].token_ids(text))
+        return self._token_ids(text)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
-        """Return the length of the prompt with its tools, in tokens of the first base model."""
-        forms = described(tools or ())
-        return self._base().count_prompt_tokens(turns_of(messages), tools_of(forms))
+        """Return the length of the prompt with its tools, by the model with the least room for it.
+
+        A prompt fits all base models if it is at most ``profile["max_input_tokens"]``. See
+        :meth:`specfuse_core.FusionEngine.count_prompt_tokens`.
+        """
+        return self._base().count_prompt_tokens(
+            turns_of(messages),
+            tools_of(described(tools or ())),
+            context_window=self.context_window,
+        )

@@ -81,7 +81,7 @@ class Ensemble(EngineFields, CustomLLM, FunctionCallingLLM):
     @property
     def tokenizer(self) -> ConservativeTokenizer:
         """A tokenizer for ``Settings.tokenizer``. Its counts are high enough for all models."""
-        return ConservativeTokenizer(self._base)
+        return ConservativeTokenizer(self._token_ids)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Copy the fields and share the loaded models."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from specfuse_core import FusionEngine
-
 __all__ = ["ConservativeTokenizer"]
 
 
@@ -18,16 +16,15 @@ class ConservativeTokenizer:
     """Encodes text with the base model that needs the most tokens for it.
 
     Args:
-        engine: returns the engine. It is called at the first text, since it loads the tokenizers.
+        encode: returns the longest encoding of a text by a base model, without special tokens.
     """
 
-    def __init__(self, engine: Callable[[], FusionEngine]) -> None:
-        self._engine = engine
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        self._encode = encode
 
     def __call__(self, text: str) -> list[int]:
         """Return the longest encoding of ``text`` of all base models, without special tokens."""
-        backends = self._engine().backends
-        return max((list(backend.token_ids(text)) for backend in backends), key=len)
+        return self._encode(text)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ConservativeTokenizer:
         """Return the object itself, since splitters are copied but base models are not."""

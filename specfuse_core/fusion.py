@@ -20,6 +20,7 @@ from specfuse_core.answer.budget import Budget, Gauge
 from specfuse_core.answer.follower import Follower, follow
 from specfuse_core.answer.growth import Growth
 from specfuse_core.answer.jobs import run_in_thread
+from specfuse_core.answer.limits import prompt_size
 from specfuse_core.backend import Backend
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import InvalidOptionError, NotPicklableError
@@ -154,12 +155,20 @@ class FusionEngine(Constructors):
         self,
         messages: Sequence[Message | Mapping[str, Any]],
         tools: Sequence[Tool | Mapping[str, Any]] = (),
+        *,
+        context_window: int | None = None,
     ) -> int:
-        """Count the prompt tokens of a conversation, in the first base model's tokenizer.
+        """Count the prompt tokens of a conversation.
+
+        It is the largest count of the models that draft or verify. If their context windows differ,
+        the count of a model is reduced by what its window has more than the smallest one. A request
+        is accepted if and only if this number is below the smallest context window. It is also
+        ``usage.prompt_tokens``.
 
         Args:
             messages: the conversation. It may be longer than the context window.
             tools: tools that the prompt describes.
+            context_window: the limit of the request, as in :class:`Request`.
 
         Raises:
             InvalidMessageError: if a message is invalid.
@@ -170,7 +179,13 @@ class FusionEngine(Constructors):
         described = [Tool.of(tool) for tool in listed(tools, "tools", "tools")]
         if not turns and not described:
             return 0
-        return self.backends[0].count_prompt_tokens(turns, described)
+        prompts = []
+        for backend in self.backends:
+            if backend.name in self.drafters or backend.name in self.verifiers:
+                window = backend.context_window
+                limit = window if context_window is None else min(window, context_window)
+                prompts.append((backend.count_prompt_tokens(turns, described), limit))
+        return prompt_size(prompts)
 
     def with_config(self, config: FusionConfig | None = None, **changes: Any) -> FusionEngine:
         """Return an engine over the same base models with other options.
@@ -299,6 +314,13 @@ class FusionEngine(Constructors):
             member.name: Gauge(member.session.count_tokens, member.session.room)
             for member in ensemble.members
         }
+        lengths = [member.session.cost.prompt_tokens for member in ensemble.members]
+        prompt_tokens = prompt_size(
+            [
+                (used, used + gauge.limit)
+                for used, gauge in zip(lengths, starts.values(), strict=True)
+            ]
+        )
         growth = Growth(
             request,
             ensemble.members[0].session.count_tokens,
@@ -309,7 +331,6 @@ class FusionEngine(Constructors):
         def last(
             shown: Sequence[Segment], finish: FinishReason, played: Round | None = None
         ) -> list[Segment]:
-            prompt_tokens = ensemble.members[0].session.cost.prompt_tokens
             models = tuple(member.usage() for member in ensemble.members)
             return growth.end(shown, finish, played, prompt_tokens, models)
 

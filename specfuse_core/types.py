@@ -215,7 +215,9 @@ class Usage:
     """Token counts of an answer, its seed, and the usage of each base model.
 
     Args:
-        prompt_tokens: number of prompt tokens, in the first base model's tokenizer.
+        prompt_tokens: the size of the prompt: the smallest context window minus the smallest room
+            that a base model has left for the answer. With equal context windows, it is the largest
+            number of tokens.
         completion_tokens: number of tokens of the emitted text, in the first base model's
             tokenizer (see ``Request.max_new_tokens``). Text that a stop string cut off does not
             count. Where the answer had to be cut, it is the limit.

@@ -103,7 +103,7 @@ class Growth:
             shown: the segments that are not shown yet.
             finish: why the answer ends.
             played: the last round.
-            prompt_tokens: number of prompt tokens, in the first base model's tokenizer.
+            prompt_tokens: the size of the prompt (see ``Usage``).
             models: usage of each base model.
         """
         limit = {"length": self.budget.limit_name, "context": "the context window"}.get(finish)

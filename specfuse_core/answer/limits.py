@@ -1,14 +1,15 @@
-"""The limits of the length of an answer, in tokens of the first base model.
+"""The limits of the length of an answer and of its prompt.
 
 This module only calculates with numbers. It knows nothing of tokenizers or requests.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-__all__ = ["DEFAULT_TOKENS", "ENDED", "Limits"]
+__all__ = ["DEFAULT_TOKENS", "ENDED", "Limits", "prompt_size"]
 
 #: Maximum number of tokens of the text of an answer, and of its tool calls, if a request sets no
 #: limit. A smaller context window ends the answer earlier.
@@ -23,9 +24,23 @@ ENDED = {
 }
 
 
+def prompt_size(prompts: Sequence[tuple[int, int]]) -> int:
+    """Return the size of a prompt that several base models read, in tokens.
+
+    It is the smallest context window minus the smallest room for an answer that a model has left.
+    With equal context windows, it is the largest number of tokens. The prompt fits all models if
+    and only if the size is below the smallest context window.
+
+    Args:
+        prompts: for each model, its number of tokens of the prompt and its context window.
+    """
+    smallest = min(window for _, window in prompts)
+    return max(tokens + smallest - window for tokens, window in prompts)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The maximum length of an answer and of its parts.
+    """The maximum length of an answer and of its parts, in tokens of the first base model.
 
     Args:
         whole: maximum number of tokens of the answer; None for no limit but those of its parts.

@@ -260,6 +260,11 @@ class EngineFields(BaseModel):
         self._check_model(self._chosen_names())
         return [named[name] for name in self._chosen_names()]
 
+    def _token_ids(self, text: str) -> list[int]:
+        """The longest encoding of ``text`` by a base model in use, without special tokens."""
+        backends = self._base().backends
+        return max((list(backend.token_ids(text)) for backend in backends), key=len)
+
     def _window(self) -> int | None:
         """The smallest context window that is known without loading a model."""
         known = [*self._windows(), self.context_window]
