@@ -178,7 +178,7 @@ class ChatSpecFuse(Ensemble):
         ```
 
         ```text
-        {'input_tokens': 46, 'output_tokens': 33, 'total_tokens': 79}
+        {'input_tokens': 52, 'output_tokens': 33, 'total_tokens': 85}
         ```
 
     Response metadata:

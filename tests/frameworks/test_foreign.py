@@ -239,7 +239,7 @@ def test_the_context_window_can_be_limited(llm: LLM) -> None:
 def test_the_limit_of_the_window_is_told_to_the_frameworks() -> None:
     engine = FusionEngine([backend(context_window=4000)])
     profile: Any = ChatSpecFuse(engine=engine, context_window=1000).profile
-    assert profile["max_input_tokens"] == 1000
+    assert profile["max_input_tokens"] == 999
     assert SpecFuseLLM(engine=engine, context_window=1000).metadata.context_window == 1000
     assert SpecFuseLLM(engine=engine, context_window=9000).metadata.context_window == 4000
     assert SpecFuseLLM(context_window=1000).to_payload()["context_window"] == 1000

@@ -447,18 +447,18 @@ def test_the_profile_is_there_before_the_weights() -> None:
     release_engines()
     model = ChatSpecFuse()
     assert model.profile is not None
-    assert model.profile["max_input_tokens"] == 2048
+    assert model.profile["max_input_tokens"] == 2047
     assert model.profile["structured_output"] is True
     windows = [ScriptedBackend(n, "x", context_window=w) for n, w in (("a", 900), ("b", 300))]
     scripted = ChatSpecFuse(engine=FusionEngine(windows))
     assert scripted.profile is not None
-    assert scripted.profile["max_input_tokens"] == 300
+    assert scripted.profile["max_input_tokens"] == 299
 
 
 def test_a_profile_follows_the_models_unless_it_was_given() -> None:
     small = FusionEngine([ScriptedBackend("a", "One.", context_window=300)])
     field = ConfigurableField(id="engine")
-    for given, window in ((None, 300), ({"max_input_tokens": 77}, 77)):
+    for given, window in ((None, 299), ({"max_input_tokens": 77}, 77)):
         model: Any = ChatSpecFuse(profile=given).configurable_fields(engine=field)
         prepared, _ = model.prepare({"configurable": {"engine": small}})
         assert prepared.profile["max_input_tokens"] == window

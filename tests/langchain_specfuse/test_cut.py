@@ -241,6 +241,6 @@ def test_a_structured_answer_is_closed_if_the_caller_asks_for_it() -> None:
 
 def test_the_profile_tells_the_limits() -> None:
     profile: Any = chat("x").profile
-    assert (profile["max_input_tokens"], profile["max_output_tokens"]) == (4096, 4096)
+    assert (profile["max_input_tokens"], profile["max_output_tokens"]) == (4095, 4096)
     assert chat("x", max_tokens=7).profile["max_output_tokens"] == 7  # type: ignore[index]
     assert profile["tool_call_streaming"] is True
