@@ -76,6 +76,8 @@ class TemplateReport:
             ``"instruction"`` if no form is known, so that the prompt asks for the common one.
         thinking: marks before and after a thought; None if the template has none.
         conversations: what the template does to each kind of conversation.
+        thinking_switch: the variable of the template that lets the model think, if the template
+            closes the thought before each answer by default; None otherwise.
     """
 
     header: str
@@ -84,6 +86,7 @@ class TemplateReport:
     calls: str
     thinking: tuple[str, str] | None
     conversations: tuple[ConversationReport, ...]
+    thinking_switch: str | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -220,6 +223,11 @@ class ModelReport:
         elif self.template and self.template.calls == "instruction":
             found.append(
                 "the template shows no known form of tool calls; the prompt asks for the common one"
+            )
+        if self.template and (switch := self.template.thinking_switch):
+            found.append(
+                "the chat template closes the thought before each answer by default; to let the "
+                f'model think, set chat_template_kwargs={{"{switch}": True}}'
             )
         tokens = self.tokenizer.tokens if self.tokenizer else 0
         if self.vocabulary is not None and tokens > self.vocabulary:

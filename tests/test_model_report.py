@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,11 @@ def test_what_is_wrong(facts: dict[str, Any], problem: str) -> None:
         (
             {"template": template(calls="instruction")},
             "the template shows no known form of tool calls; the prompt asks for the common one",
+        ),
+        (
+            {"template": replace(template(), thinking_switch="enable_thinking")},
+            "the chat template closes the thought before each answer by default; to let the model "
+            'think, set chat_template_kwargs={"enable_thinking": True}',
         ),
         (
             {"tokenizer": TokenizerReport("BPE", 1001), "vocabulary": 1000},

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.prompts.conversations import Kind
 from specfuse_core import Message
 from specfuse_core.errors import FusionError
-from specfuse_core.prompts.rendering import as_mapping
 from specfuse_core.prompts.template import ChatTemplate
+from specfuse_core.prompts.turns import as_mapping
 
 __all__ = ["Comparison", "Outcome", "compare"]
 

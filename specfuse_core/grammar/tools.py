@@ -141,20 +141,28 @@ def check_tools(tools: Sequence[Tool], choice: ToolChoice) -> None:
         )
 
 
-def describe(tools: Sequence[Mapping[str, Any]]) -> str:
+def describe(tools: Sequence[Mapping[str, Any]], example: str | None = None) -> str:
     """Return a description of the tools for a system message.
 
     It is used if a chat template does not describe tools itself.
 
     Args:
         tools: the tools in OpenAI's format.
+        example: a call in the model's form; None for the common form.
     """
     lines = "".join(f"{json.dumps(tool, ensure_ascii=False)}\n" for tool in tools)
-    return f"You can call these tools:\n{lines}{instruct('one')}"
+    return f"You can call these tools:\n{lines}{instruct('one', example)}"
 
 
-def instruct(tool: str = "a tool") -> str:
-    """How to call a tool, for a system text; ``tool`` is what the text calls it."""
+def instruct(tool: str = "a tool", example: str | None = None) -> str:
+    """How to call a tool, for a system text.
+
+    Args:
+        tool: what the text calls the tool.
+        example: a call in the model's form; None for the common form.
+    """
+    if example is not None:
+        return f"To call {tool}, write this with its name and arguments:\n{example}"
     return (
         f"To call {tool}, write:\n"
         f'{CALL_OPEN}\n{{"name": "...", "arguments": {{...}}}}\n{CALL_CLOSE}'

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from specfuse_core.errors import TemplateError
-from specfuse_core.prompts.repairs import REPAIRS, Repair
+from specfuse_core.prompts.dialects.spelling import WriteCalls
+from specfuse_core.prompts.repairs import Repair, repairs
 from specfuse_core.request import Message
 
 __all__ = ["Fit", "Fitting"]
@@ -41,10 +42,13 @@ class Fitting:
 
     Args:
         render: renders turns and tools, and opens the assistant's next turn.
+        write: writes calls in the model's form, for repairs that write them as text; by default
+            they are in the common form.
     """
 
-    def __init__(self, render: Render) -> None:
+    def __init__(self, render: Render, write: WriteCalls = lambda calls: None) -> None:
         self._render = render
+        self._repairs = repairs(write)
         self._found: dict[tuple[object, ...], Fit] = {}
         self._lock = threading.Lock()
 
@@ -73,15 +77,15 @@ class Fitting:
         marked = [_marked(index, turn) for index, turn in enumerate(turns)]
         best: Fit | None = None
         refusal: TemplateError | None = None
-        for repairs in REPAIRS:
+        for combination in self._repairs:
             try:
-                text = self._render(_repaired(marked, repairs), tools)
+                text = self._render(_repaired(marked, combination), tools)
             except TemplateError as error:
                 refusal = refusal or error
                 continue
             lost = tuple(i for i, turn in enumerate(marked) if not _kept(i, turn, text))
             if best is None or len(lost) < len(best.lost):
-                best = Fit(repairs, lost)
+                best = Fit(combination, lost)
             if not lost:
                 break
         if best is None:
@@ -98,10 +102,10 @@ class Fitting:
         return best
 
 
-def _repaired(turns: Sequence[Message], repairs: Sequence[Repair]) -> list[Message]:
+def _repaired(turns: Sequence[Message], combination: Sequence[Repair]) -> list[Message]:
     repaired = list(turns)
-    for repair in repairs:
-        repaired = repair(repaired)
+    for repair in combination:
+        repaired = repair.apply(repaired)
     return repaired
 
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from specfuse_core.errors import TemplateError
-from specfuse_core.message import THOUGHTS, Message
+from specfuse_core.message import Message
+from specfuse_core.prompts.turns import NO_CONTENT, STYLES, CallStyle, as_mapping
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["PLAIN_TEMPLATE", "Rendering", "as_mapping", "running"]
+__all__ = ["PLAIN_TEMPLATE", "Rendering", "running"]
 
 #: For base models without a chat template: one labelled paragraph per turn. The answer ends with
 #: the model's end-of-text token.
@@ -81,6 +82,7 @@ class Rendering:
         tools: Sequence[Mapping[str, Any]] = (),
         *,
         add_generation_prompt: bool = True,
+        style: CallStyle = STYLES[0],
         **variables: Any,
     ) -> str:
         """The text of a conversation.
@@ -89,20 +91,24 @@ class Rendering:
             turns: the conversation.
             tools: the tools on offer, in OpenAI's form.
             add_generation_prompt: whether to open the assistant's next turn.
+            style: how the template gets turns with calls.
             variables: variables of the template for this call.
 
         Raises:
             TemplateError: if the template raises, takes longer than 10 seconds, or writes more
                 than 50 times the conversation plus a million characters.
         """
-        given = [as_mapping(turn) for turn in turns]
+        given = [as_mapping(turn, style) for turn in turns]
+        template = self._with_tools if tools else self._template
+        if style.content == "none":
+            template = NO_CONTENT + template
 
         def work() -> str:
             return str(
                 self._tokenizer.apply_chat_template(
                     given,
                     tools=[dict(tool) for tool in tools] or None,
-                    chat_template=self._with_tools if tools else self._template,
+                    chat_template=template,
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
                     **{**self._variables, **variables},
@@ -120,6 +126,10 @@ class Rendering:
                 f"limit of {most:,}; give another with ModelConfig(chat_template=...)."
             )
         return text
+
+    def given(self, name: str) -> bool:
+        """Whether the caller has set the template's variable ``name``."""
+        return name in self._variables
 
     def mentions(self, text: str) -> bool:
         """Whether ``text`` is a part of the template."""
@@ -187,28 +197,6 @@ class Rendering:
 def running() -> list[threading.Thread]:
     """The threads in which templates run."""
     return [thread for thread in threading.enumerate() if thread.name == _THREAD]
-
-
-def as_mapping(turn: Message) -> dict[str, Any]:
-    """A turn in the form that chat templates take."""
-    mapping: dict[str, Any] = {"role": turn.role, "content": turn.content}
-    if turn.tool_calls:
-        mapping["tool_calls"] = [
-            {
-                "type": "function",
-                "id": call.id,
-                "function": {"name": call.name, "arguments": dict(call.arguments)},
-            }
-            for call in turn.tool_calls
-        ]
-    if turn.reasoning:
-        # Each template reads one of these names, or none.
-        mapping |= dict.fromkeys(THOUGHTS, turn.reasoning)
-    if turn.name is not None:
-        mapping["name"] = turn.name
-    if turn.tool_call_id is not None:
-        mapping["tool_call_id"] = turn.tool_call_id
-    return mapping
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,15 +7,27 @@ not render anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from specfuse_core.grammar.calls import write_call
+from specfuse_core.prompts.dialects.spelling import WriteCalls
 from specfuse_core.request import Message
 
-__all__ = ["DESCRIPTIONS", "REPAIRS", "Repair"]
+__all__ = ["Repair", "repairs"]
 
-Repair = Callable[[Sequence[Message]], list[Message]]
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A way to rewrite a conversation.
+
+    Args:
+        description: what it does, as reports show it.
+        apply: rewrites the turns.
+    """
+
+    description: str
+    apply: Callable[[Sequence[Message]], list[Message]]
 
 
 def _merged(turns: Sequence[Message]) -> list[Message]:
@@ -59,11 +71,11 @@ def _later_system_in_user(turns: Sequence[Message]) -> list[Message]:
     return [turns[0], *_system_in_user(turns[1:])]
 
 
-def _transcript(turns: Sequence[Message]) -> list[Message]:
+def _transcript(turns: Sequence[Message], write: WriteCalls) -> list[Message]:
     """The whole conversation as one user turn, a labelled paragraph for each turn."""
     lines = [
         f"{turn.role.capitalize()}: {turn.content}" if len(turns) > 1 else turn.content
-        for turn in _tools_as_text(turns)
+        for turn in _tools_as_text(turns, write)
         if turn.content
     ]
     return [Message("user", "\n\n".join(lines))]
@@ -102,15 +114,23 @@ def _single_calls(turns: Sequence[Message]) -> list[Message]:
     return parted
 
 
-def _tools_as_text(turns: Sequence[Message]) -> list[Message]:
-    """Write tool calls and their results as text, in the common format of all models."""
+def _tools_as_text(turns: Sequence[Message], write: WriteCalls) -> list[Message]:
+    """Write tool calls and their results as text.
+
+    Calls are in the model's form if ``write`` can write it, else in the common format.
+    """
     written: list[Message] = []
     for turn in turns:
         if turn.role == "tool":
             result = f"<tool_response>\n{turn.content}\n</tool_response>"
             written.append(Message("user", result))
         elif turn.tool_calls:
-            calls = [write_call(call.name, call.arguments) for call in turn.tool_calls]
+            native = write([(call.name, call.arguments) for call in turn.tool_calls])
+            calls = (
+                [write_call(call.name, call.arguments) for call in turn.tool_calls]
+                if native is None
+                else [native]
+            )
             content = "\n".join([turn.content, *calls] if turn.content else calls)
             written.append(Message(turn.role, content, reasoning=turn.reasoning))
         else:
@@ -126,35 +146,64 @@ def _user_first(turns: Sequence[Message]) -> list[Message]:
     return [*turns[:first], Message("user", "..."), *turns[first:]]
 
 
-#: Combinations of repairs, in the order in which they are tried.
-REPAIRS: tuple[tuple[Repair, ...], ...] = (
-    (),
-    (_text_before_calls,),
-    (_single_calls,),
-    (_text_before_calls, _single_calls),
-    (_merged,),
-    (_later_system_in_user,),
-    (_later_system_in_user, _merged),
-    (_system_in_user,),
-    (_system_in_user, _merged),
-    (_tools_as_text,),
-    (_tools_as_text, _merged),
-    (_tools_as_text, _later_system_in_user, _merged),
-    (_tools_as_text, _system_in_user, _merged),
-    (_user_first,),
-    (_merged, _user_first),
-    (_tools_as_text, _system_in_user, _merged, _user_first),
-    (_transcript,),
+def _answered(turns: Sequence[Message]) -> list[Message]:
+    """Add an empty answer where a user turn follows the result of a tool."""
+    answered: list[Message] = []
+    for turn in turns:
+        if turn.role == "user" and answered and answered[-1].role == "tool":
+            answered.append(Message("assistant", ""))
+        answered.append(turn)
+    return answered
+
+
+_MERGED = Repair("joins neighbouring messages of one role", _merged)
+_SYSTEM_IN_USER = Repair("moves system messages into user messages", _system_in_user)
+_LATER_SYSTEM_IN_USER = Repair(
+    "moves later system messages into user messages", _later_system_in_user
+)
+_TEXT_BEFORE_CALLS = Repair(
+    "separates the text of a message from its tool calls", _text_before_calls
+)
+_SINGLE_CALLS = Repair("gives each tool call a message of its own", _single_calls)
+_USER_FIRST = Repair("adds a user message before the first answer", _user_first)
+_ANSWERED = Repair(
+    "adds an empty answer between a tool's result and the next user message", _answered
 )
 
-#: What each repair does, as reports show it.
-DESCRIPTIONS: Mapping[Repair, str] = {
-    _merged: "joins neighbouring messages of one role",
-    _system_in_user: "moves system messages into user messages",
-    _later_system_in_user: "moves later system messages into user messages",
-    _transcript: "writes the whole conversation as one user message",
-    _text_before_calls: "separates the text of a message from its tool calls",
-    _single_calls: "gives each tool call a message of its own",
-    _tools_as_text: "writes tool calls and results as text",
-    _user_first: "adds a user message before the first answer",
-}
+
+def repairs(write: WriteCalls) -> tuple[tuple[Repair, ...], ...]:
+    """Combinations of repairs, in the order in which they are tried.
+
+    Args:
+        write: writes calls in the model's form.
+    """
+    as_text = Repair(
+        "writes tool calls and results as text", lambda turns: _tools_as_text(turns, write)
+    )
+    transcript = Repair(
+        "writes the whole conversation as one user message",
+        lambda turns: _transcript(turns, write),
+    )
+    return (
+        (),
+        (_TEXT_BEFORE_CALLS,),
+        (_SINGLE_CALLS,),
+        (_TEXT_BEFORE_CALLS, _SINGLE_CALLS),
+        (_MERGED,),
+        (_LATER_SYSTEM_IN_USER,),
+        (_LATER_SYSTEM_IN_USER, _MERGED),
+        (_SYSTEM_IN_USER,),
+        (_SYSTEM_IN_USER, _MERGED),
+        (_ANSWERED,),
+        (_ANSWERED, _SINGLE_CALLS),
+        (_LATER_SYSTEM_IN_USER, _ANSWERED, _MERGED),
+        (_SYSTEM_IN_USER, _ANSWERED, _MERGED),
+        (as_text,),
+        (as_text, _MERGED),
+        (as_text, _LATER_SYSTEM_IN_USER, _MERGED),
+        (as_text, _SYSTEM_IN_USER, _MERGED),
+        (_USER_FIRST,),
+        (_MERGED, _USER_FIRST),
+        (as_text, _SYSTEM_IN_USER, _MERGED, _USER_FIRST),
+        (transcript,),
+    )

@@ -11,7 +11,6 @@ from specfuse_core.answer.channels import THINKING
 from specfuse_core.errors import TemplateError
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.model_report import ConversationReport, TemplateReport
-from specfuse_core.prompts.repairs import DESCRIPTIONS
 from specfuse_core.prompts.template import ChatTemplate
 from specfuse_core.request import Message, ToolCall
 
@@ -86,6 +85,7 @@ def survey(template: ChatTemplate) -> TemplateReport:
         calls=calls,
         thinking=own or next(mentioned, None),
         conversations=tuple(_tried(template, kind) for kind in KINDS),
+        thinking_switch=template.thinking_switch,
     )
 
 
@@ -109,6 +109,6 @@ def _tried(template: ChatTemplate, kind: Kind) -> ConversationReport:
         return ConversationReport(kind.name, refused=str(error))
     return ConversationReport(
         kind.name,
-        repairs=tuple(DESCRIPTIONS[repair] for repair in fit.repairs),
+        repairs=tuple(repair.description for repair in fit.repairs),
         lost=tuple(turns[index].role for index in fit.lost),
     )

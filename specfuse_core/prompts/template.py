@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from specfuse_core.answer.channels import THINKING
 from specfuse_core.errors import NoEndTokenError
 from specfuse_core.grammar.tools import Tool, describe, instruct
 from specfuse_core.prompts.codec import TextCodec
@@ -18,6 +20,7 @@ from specfuse_core.prompts.escape import Escape
 from specfuse_core.prompts.fitting import Fit, Fitting
 from specfuse_core.prompts.header import Header, header_of
 from specfuse_core.prompts.rendering import PLAIN_TEMPLATE, Rendering
+from specfuse_core.prompts.thinking import thinking_switch
 from specfuse_core.request import Message
 
 if TYPE_CHECKING:
@@ -73,9 +76,11 @@ class ChatTemplate:
     ) -> None:
         self._tokenizer = tokenizer
         self._rendering = Rendering(tokenizer, template, variables)
-        self._fitting = Fitting(lambda turns, tools: self._rendering.render(turns, tools))
         codec = TextCodec(tokenizer, owned=owned)
         self.manner: Manner = manner_of(self._rendering, tokenizer, codec, response_template)
+        self._fitting = Fitting(
+            partial(self._rendering.render, style=self.manner.style), self.manner.write
+        )
         self.header: Header = header_of(self._rendering, codec, self.manner.form)
         if self.manner.form is not None:
             form = answering(
@@ -134,7 +139,7 @@ class ChatTemplate:
         described = [tool.as_dict() for tool in tools]
         escape = Escape(self.codec, turns, described)
         rendered = self._fitting.rendered(
-            *self._told([escape.hide(turn) for turn in turns], escape.hide_all(described))
+            *self._told([escape.hide(turn) for turn in turns], escape.hide_all(described), free)
         )
         rendered = self.header.opened(rendered, answering=not free or self.speech(tools) is None)
         if self._begins:
@@ -164,7 +169,7 @@ class ChatTemplate:
         Raises:
             TemplateError: as :meth:`prompt`.
         """
-        turns, described = self._told(messages, [tool.as_dict() for tool in tools])
+        turns, described = self._told(messages, [tool.as_dict() for tool in tools], free=True)
         return turns, self._fitting.fit(turns, described)
 
     @property
@@ -172,20 +177,32 @@ class ChatTemplate:
         """Whether there is no template, so that each message is a paragraph with its role."""
         return self._rendering.plain
 
+    @property
+    def thinking_switch(self) -> str | None:
+        """The template's variable that lets the model think, if the template closes the thought
+        before each answer; None otherwise.
+        """
+        form = self.manner.form
+        pairs = [*THINKING, *([form.thinking] if form is not None and form.thinking else [])]
+        return thinking_switch(self._rendering, [closing for _, closing in pairs])
+
     def mentions(self, text: str) -> bool:
         """Whether ``text`` is a part of the template."""
         return self._rendering.mentions(text)
 
     def _told(
-        self, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+        self, turns: Sequence[Message], tools: Sequence[Mapping[str, Any]], free: bool
     ) -> tuple[list[Message], Sequence[Mapping[str, Any]]]:
         """What the template gets: the conversation with what it does not say of the tools itself,
         and the tools that it describes.
+
+        An instruction of ours is in the form of the calls in the model's history, unless a
+        constraint (not ``free``) leaves only the common form.
         """
         if not tools:
             return list(turns), ()
         if not self.manner.describes_tools:
-            return _with_system(turns, describe(tools)), ()
+            return _with_system(turns, describe(tools, self.manner.example if free else None)), ()
         if not self.manner.instructs:
             return _with_system(turns, instruct()), tools
         return list(turns), tools

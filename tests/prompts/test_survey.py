@@ -82,6 +82,34 @@ def test_marks_of_thoughts_in_plain_text_are_found() -> None:
     assert surveyed(thinking).thinking == ("<think>", "</think>")
 
 
+@pytest.mark.parametrize("switch", ["enable_thinking", "thinking"])
+def test_the_variable_that_opens_a_closed_thought_is_found(switch: str) -> None:
+    closed = tiny.CHATML.removesuffix("{% endif %}") + (
+        f"<think>\n{{% if not {switch} %}}\n</think>\n\n{{% endif %}}{{% endif %}}"
+    )
+    assert surveyed(closed).thinking_switch == switch
+    own = tiny.tokenizer("bytelevel", closed)
+    for value in (True, False):
+        # The caller knows the variable, who has set it.
+        assert survey(ChatTemplate(own, None, {switch: value}, [])).thinking_switch is None
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "",
+        "<think>\n",
+        "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}",
+        "<think></think>",
+        "{{ '<think></think>' if not enable_thinking else raise_exception('no') }}",
+    ],
+    ids=["none", "open", "open by default", "always closed", "refused"],
+)
+def test_a_template_without_a_switch_for_thoughts_has_none(after: str) -> None:
+    template = tiny.CHATML.removesuffix("{% endif %}") + after + "{% endif %}"
+    assert surveyed(template).thinking_switch is None
+
+
 def test_marks_that_a_model_does_not_know_are_not_shown() -> None:
     """Some models of a family think; their form is that of the others."""
     dialect = next(one for one in DIALECTS if one.form == "tool-calls-list")

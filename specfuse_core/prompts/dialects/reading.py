@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN, write_call
 from specfuse_core.prompts.dialects.table import Form
 
-__all__ = ["THOUGHTS", "THOUGHT_CLOSE", "THOUGHT_OPEN", "MakeParser", "Reader", "thinking_in"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "THOUGHTS",
+    "THOUGHT_CLOSE",
+    "THOUGHT_OPEN",
+    "MakeParser",
+    "Reader",
+    "parser_of",
+    "thinking_in",
+]
 
 #: How every model writes a thought in the text that all share.
 THOUGHT_OPEN, THOUGHT_CLOSE = "<think>", "</think>"
@@ -24,6 +35,17 @@ THOUGHTS = ("thinking", "reasoning_content", "reasoning")
 Call = tuple[str, dict[str, Any]]
 #: Makes transformers' parser for a response template, after a prefix, for some tools.
 MakeParser = Callable[[Mapping[str, Any], str, Sequence[Mapping[str, Any]]], Any]
+
+
+def parser_of(tokenizer: PreTrainedTokenizerBase) -> MakeParser:
+    """What makes transformers' parser. It raises ValueError if a response template is not valid."""
+
+    def made(template: Mapping[str, Any], prefix: str, tools: Sequence[Mapping[str, Any]]) -> Any:
+        return tokenizer.get_response_parser(
+            dict(template), prefix=prefix, tools=[dict(tool) for tool in tools]
+        )
+
+    return made
 
 
 def thinking_in(text: str) -> bool:

@@ -5,7 +5,6 @@ Found once, when the model is loaded, by what its chat template writes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,11 +15,13 @@ from specfuse_core.errors import InvalidOptionError, TemplateError
 from specfuse_core.grammar.calls import CALL_OPEN
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.prompts.codec import TextCodec
-from specfuse_core.prompts.dialects.choosing import PROBE_ARGUMENTS, PROBE_TOOL, choose, own_form
-from specfuse_core.prompts.dialects.reading import Reader
+from specfuse_core.prompts.dialects.choosing import PROBE_TOOL, choose, known_forms, own_form
+from specfuse_core.prompts.dialects.reading import Reader, parser_of
 from specfuse_core.prompts.dialects.spelling import Spelling
 from specfuse_core.prompts.dialects.table import COMMON, PROBE, Form
-from specfuse_core.request import Message, ToolCall
+from specfuse_core.prompts.dialects.writer import Writer, writer_of
+from specfuse_core.prompts.turns import CallStyle
+from specfuse_core.request import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Manner", "Speech", "answering", "manner_of"]
 
-#: Ids that some templates demand of a call have nine letters and digits.
-_ID = "abcdefghi"
 _QUESTION = Message("user", "a")
 
 
@@ -66,7 +65,7 @@ class Manner:
     describes_tools: bool
     native: str
     ends: tuple[int, ...]
-    _writer: _Writer = field(repr=False)
+    _writer: Writer = field(repr=False)
 
     @property
     def instructs(self) -> bool:
@@ -76,6 +75,20 @@ class Manner:
     @property
     def _calls(self) -> bool:
         return self.form is not None and "tool_calls" in self.form.template["fields"]
+
+    @property
+    def style(self) -> CallStyle:
+        """How the chat template gets turns with calls."""
+        return self._writer.style
+
+    @property
+    def example(self) -> str | None:
+        """A call as the chat template writes it; None if calls are in the common form."""
+        return self.write([("name", {"argument": "value"})])
+
+    def write(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
+        """Calls in the model's form; None if the chat template does not write them so."""
+        return self._writer.write(calls)
 
     def marks(self, codec: TextCodec, ends: frozenset[int]) -> dict[str, int]:
         """The control tokens that an answer in the form consists of, ``ends`` apart."""
@@ -105,90 +118,6 @@ class Manner:
         )
 
 
-class _Writer:
-    """Writes calls by the chat template, and makes transformers' parser.
-
-    Args:
-        rendering: the chat template.
-        tokenizer: makes the parser.
-        codec: the tokenizer.
-    """
-
-    def __init__(
-        self, rendering: Rendering, tokenizer: PreTrainedTokenizerBase, codec: TextCodec
-    ) -> None:
-        self._rendering = rendering
-        self._tokenizer = tokenizer
-        self._codec = codec
-        self.form: Form | None = None
-
-    def parser(
-        self, template: Mapping[str, Any], prefix: str, tools: Sequence[Mapping[str, Any]]
-    ) -> Any:
-        """transformers' parser for a response template.
-
-        Raises:
-            ValueError: if the template is not valid.
-        """
-        return self._tokenizer.get_response_parser(
-            dict(template), prefix=prefix, tools=[dict(tool) for tool in tools]
-        )
-
-    def turn(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
-        """What the template writes for a turn of these calls after its header; None if nothing."""
-        made = tuple(
-            ToolCall(name, dict(arguments), _ID[:8] + str(place % 10))
-            for place, (name, arguments) in enumerate(calls)
-        )
-        try:
-            before = self._rendering.render([_QUESTION], [PROBE_TOOL])
-            whole = self._rendering.render(
-                [_QUESTION, Message("assistant", "", made)],
-                [PROBE_TOOL],
-                add_generation_prompt=False,
-            )
-        except TemplateError:
-            return None
-        shared = _shared(before, whole)
-        if not all(name in whole[len(shared) :] for name, _ in calls):
-            return None
-        # Where the two part within a mark, it belongs to the turn.
-        shared = re.sub(r"[<\[]\|?[^<>\[\]\s|]*$", "", shared)
-        return whole[len(shared) :]
-
-    def write(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
-        """Calls in the model's form; None if the chat template does not write them so."""
-        text = self.turn(calls)
-        pattern = self._codec.control_pattern
-        written = json.dumps([[name, dict(arguments)] for name, arguments in calls])
-        if text is None or self.form is None or (pattern and pattern.search(written)):
-            return None
-        text, _ = self.called(text, len(calls))
-        return text or None
-
-    def called(self, turn: str, count: int) -> tuple[str, int | None]:
-        """The calls in a turn, and the id of the control token that ends the turn after them.
-
-        Args:
-            turn: what the template writes for a turn.
-            count: the number of calls in it; if another number is found, the text is empty.
-        """
-        if self.form is None:
-            return "", None
-        reader = Reader(self.form, self.parser)
-        texts = list(_variants(turn, self._codec))
-        # What stands behind the closing mark does not belong to the calls.
-        closed = [t for t in reversed(texts) if len(reader.calls(t, closed=True)[1]) == count]
-        found = (reader.calls(text) for text in [*closed, *texts])
-        native = next((native for native, calls in found if len(calls) == count), "")
-        if not native:
-            return "", None
-        after = turn[turn.index(native) + len(native) :].lstrip()
-        pattern = self._codec.control_pattern
-        end = pattern.match(after) if pattern else None
-        return native.rstrip(), self._codec.control_id(end.group()) if end else None
-
-
 def manner_of(
     rendering: Rendering,
     tokenizer: PreTrainedTokenizerBase,
@@ -200,28 +129,28 @@ def manner_of(
     Raises:
         InvalidOptionError: if ``response_template`` is not a response template of transformers.
     """
-    writer = _Writer(rendering, tokenizer, codec)
     told = _told(rendering)
-    written = writer.turn([(PROBE, PROBE_ARGUMENTS)])
+    parser = parser_of(tokenizer)
     given = response_template or getattr(tokenizer, "response_template", None)
-    form: Form | None
+    own: Form | None = None
     if given is not None:
         try:
-            form = own_form(given, writer.parser)
+            own = own_form(given, parser)
         except (ValueError, TypeError) as error:
             raise InvalidOptionError(
                 f"the response template of {rendering.name} is not valid ({error}); correct it or "
                 "give another with ModelConfig(response_template=...)."
             ) from error
-    else:
-        texts = [] if written is None else list(_variants(written, codec))
-        form = choose(told or "", texts, writer.parser)
+    forms = known_forms(parser) if own is None else [own]
+    writer = writer_of(rendering, parser, codec, forms, described=told is not None)
+    written = writer.probed()
+    form = own or choose(told or "", written, forms, parser)
     common = form is COMMON
     if form is COMMON and codec.control_id(CALL_OPEN) is None:
         form = None
     form = _with_thoughts(form, codec, told or "")
     writer.form = form
-    native, end = writer.called(written, 1) if written is not None else ("", None)
+    native, end = writer.called(written[0], 1) if written else ("", None)
     manner = Manner(form, common, told is not None, native, (), writer)
     if end is None or end in manner.marks(codec, frozenset()).values():
         return manner
@@ -248,17 +177,6 @@ def _told(rendering: Rendering) -> str | None:
     except TemplateError:
         return None
     return with_tool if PROBE in with_tool else None
-
-
-def _variants(text: str, codec: TextCodec) -> Iterator[str]:
-    """``text``, and ``text`` without one, two, ... of the control tokens at its end."""
-    pattern = codec.control_pattern
-    yield text
-    while pattern is not None and (matches := list(pattern.finditer(text))):
-        if text[matches[-1].end() :].strip():
-            return
-        text = text[: matches[-1].start()]
-        yield text
 
 
 def _with_thoughts(form: Form | None, codec: TextCodec, told: str) -> Form | None:
@@ -289,12 +207,3 @@ def _texts(value: Any) -> Iterator[str]:
         case list() | tuple():
             for item in value:
                 yield from _texts(item)
-
-
-def _shared(first: str, second: str) -> str:
-    """The text with which both begin."""
-    size = next(
-        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b),
-        min(len(first), len(second)),
-    )
-    return first[:size]
