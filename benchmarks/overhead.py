@@ -2,7 +2,8 @@
 
 The bundled models answer the same tool questions with the tools as text only, and with the tools as
 constraints. Models with vocabularies of 128,000 tokens write a given JSON document, with and
-without its schema. ``benchmarks.speed`` uses this module.
+without its schema. JSON with everyday patterns is closed after each character.
+``benchmarks.speed`` uses this module.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from benchmarks.evaluation.answers import draw
 from benchmarks.evaluation.calls import take_tools
 from benchmarks.hf.ensemble import tokenizer_of
 from specfuse_core import FusionConfig, FusionEngine, Generation, JsonSchema, Request
+from specfuse_core.answer.follower import Follower
+from specfuse_core.grammar.constraints import grammar_of
 from specfuse_core.hf import LocalBackend
 from training.splits import Split
 
-__all__ = ["bundled_overhead", "large_vocabulary_overhead"]
+__all__ = ["bundled_overhead", "closing_cost", "large_vocabulary_overhead"]
 
 _VOCABULARY = 128_000
 _RECORDS = {
@@ -43,6 +46,30 @@ _RECORDS = {
         "additionalProperties": False,
     },
     "minItems": 2,
+}
+
+#: Patterns as users write them, each with a text that it matches.
+_PATTERNS = {
+    r"\d{3}-\d{4}": "call 555-0199 now",
+    r"^\+?[0-9 ()-]{7,15}$": "+47 22 85 50 50",
+    r"[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}": "London SW1A 1AA",
+    r"^\d{4}-\d{2}-\d{2}$": "2026-11-25",
+    r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?": "at 23:59 sharp",
+    r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$": "123e4567-e89b-12d3-a456-426614174000",
+    r"[a-zA-Z0-9._%+-]+@[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}": "ann.lee@example.org",
+    r"^https?://[^\s/$.?#][^\s]*$": "https://example.org/a?b=c",
+    r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$": "1.12.0-rc.1",
+    r"#[0-9a-fA-F]{6}": "the color #ff8800",
+    r"^((25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(25[0-5]|2[0-4]\d|1?\d?\d)$": "192.168.10.1",
+    r"\$\d+\.\d{2}": "about $12.50 each",
+    r"[A-Z]{1,3}-[A-Z]{1,2} \d{1,4}": "B-AB 1234",
+    r"^[A-Z]{2}\d+$": "AB123456",
+    "abc": "the abc of it",
+    "(foo|bar)baz": "a foobaz b",
+    ".*abc.*": "letters abc here",
+    r"^(Dr\. )?[A-Z][a-z]+( [A-Z][a-z]+)*$": "Dr. Ada King Lovelace",
+    r"(ab){2,5}-(cd)+": "ababab-cdcd",
+    r"\p{Lu}\p{L}+ \d+": "Straße Äpfel 12",
 }
 
 
@@ -79,6 +106,43 @@ def large_vocabulary_overhead(repeats: int) -> dict[str, Any]:
         raise RuntimeError("the models do not write the document")
     ratios = [_ratio(free, ruled, 1) for _ in range(repeats)]
     return {"vocabulary": _VOCABULARY, "constrained_over_free": _median(ratios)}
+
+
+def closing_cost(repeats: int) -> dict[str, Any]:
+    """Measure the search for an end after each character of an answer, with one pattern each.
+
+    Returns:
+        The milliseconds of the costliest call, and the median and the maximum of the milliseconds
+        for a whole answer, over the patterns.
+        ``none`` is the number of calls that found no end.
+    """
+    worst, answers, none = 0.0, [], 0
+    for pattern, value in _PATTERNS.items():
+        schema = {
+            "type": "object",
+            "properties": {"value": {"type": "string", "pattern": pattern}},
+            "required": ["value"],
+            "additionalProperties": False,
+        }
+        grammar, times = grammar_of(JsonSchema(schema)), []
+        for _ in range(max(repeats, 2)):  # the first answer also compiles the grammar
+            follower, spent = Follower(grammar or ""), []
+            for char in json.dumps({"value": value}, ensure_ascii=False):
+                follower.push(char)
+                started = time.perf_counter()
+                none += follower.closing(shortest=True) is None
+                spent.append(1000 * (time.perf_counter() - started))
+            times.append(spent)
+        calls = [min(each) for each in zip(*times, strict=True)]
+        worst = max(worst, *calls)
+        answers.append(sum(calls))
+    return {
+        "patterns": len(_PATTERNS),
+        "worst_call_ms": round(worst, 2),
+        "answer_ms": round(statistics.median(answers), 1),
+        "worst_answer_ms": round(max(answers), 1),
+        "none": none,
+    }
 
 
 class _Typist:

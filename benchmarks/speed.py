@@ -17,7 +17,9 @@ last line is a JSON object.
   slowest model's own prefill and draft. The critical path (each model's own time, as if each had
   its own core) is for machines with fewer cores than models.
 - ``constrained``: CPU time per token of a constrained fused answer, divided by that of an
-  unconstrained one. With ``--constrained`` only this is measured.
+  unconstrained one.
+- ``closing``: milliseconds for finding the end of an answer, per call and per answer. With
+  ``--constrained`` only this and the line above are measured.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from benchmarks.hf.ensemble import MODELS, ScriptedLocalBackend, build, prompt_of
-from benchmarks.overhead import bundled_overhead, large_vocabulary_overhead
+from benchmarks.overhead import bundled_overhead, closing_cost, large_vocabulary_overhead
 from specfuse_core import FusionConfig, FusionEngine, Request
 from specfuse_core.hf.linears import with_onednn
 
@@ -234,8 +236,10 @@ def main() -> None:
     torch.set_num_threads(1)
     constrained = [bundled_overhead(args.repeats), large_vocabulary_overhead(args.repeats + 2)]
     print(constrained, flush=True)
+    closing = closing_cost(args.repeats)
+    print(closing, flush=True)
     if args.constrained:
-        print(json.dumps({"constrained": constrained}))
+        print(json.dumps({"constrained": constrained, "closing": closing}))
         return
     grid = [(k, p, n) for k in (1, 2, 3, 5) for p in (64, 512, 2048) for n in (64, 256, 512)]
     if args.quick:
@@ -254,7 +258,7 @@ def main() -> None:
     first = [bench.first_segment(k, 512, args.repeats) for k in (2, 3)]
     print(first, flush=True)
     found = {"cells": cells, "threads": threads, "first_segment": first}
-    print(json.dumps(found | {"constrained": constrained}))
+    print(json.dumps(found | {"constrained": constrained, "closing": closing}))
 
 
 if __name__ == "__main__":

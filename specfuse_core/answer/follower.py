@@ -12,15 +12,31 @@ from typing import Any, Self
 from llguidance import LLTokenizer
 
 from specfuse_core.errors import InvalidConstraintError, InvalidToolError
-from specfuse_core.grammar.closing import allowed_bytes, any_close, quick_close, short_close
+from specfuse_core.grammar.closing import any_close, quick_close, short_close
 from specfuse_core.grammar.constraints import JsonSchema, grammar_of
-from specfuse_core.grammar.matching import matcher_of, vocabulary_of
+from specfuse_core.grammar.endings import Trail
+from specfuse_core.grammar.matching import (
+    allowed_mask,
+    check,
+    forced_bytes,
+    matcher_of,
+    vocabulary_of,
+)
+from specfuse_core.grammar.spots import Effort, Memory
 from specfuse_core.request import Request
 
 __all__ = ["Follower", "follow"]
 
-#: A grammar that forces more bytes than this is treated as one that has no end.
-_ENDLESS = 100_000
+#: A grammar that forces this many bytes at its beginning is treated as one that has no end.
+_ENDLESS = 50_000
+#: Number of steps for the first search for an end. Later searches use what it finds.
+_FIRST_EFFORT = 40_000
+#: Number of states that look the same which the first search tries.
+_FIRST_ALIKE = 64
+#: Number of steps of a search for the shortest end.
+_SHORT_EFFORT = 150
+#: Number of forced bytes to look for at once.
+_FORCED = 4_096
 
 
 @lru_cache(1)
@@ -29,30 +45,57 @@ def _bytes_vocabulary() -> LLTokenizer:
 
 
 @lru_cache(64)
-def _compiled(grammar: str) -> Any:
-    """Return a matcher at the beginning of the grammar. Callers must copy it before use.
+def _compiled(grammar: str) -> tuple[Any, Trail, Memory]:
+    """Return a matcher at the beginning of the grammar, the trail of the empty text, and a memory.
+
+    Callers must copy the matcher and the memory before use.
 
     Raises:
         InvalidConstraintError: if the grammar is invalid, not supported, or allows no text.
     """
-    matcher = matcher_of(_bytes_vocabulary(), grammar)
-    if not _may_reach_an_end(matcher):
+    matcher, trail = matcher_of(_bytes_vocabulary(), grammar), Trail.of(grammar)
+    _check_end(matcher)
+    memory = Memory()
+    memory.whole = _first_close(matcher, trail, memory)
+    return matcher, trail, memory
+
+
+def _first_close(matcher: Any, trail: Trail, memory: Memory) -> bytes:
+    """Return a text that satisfies the grammar; empty if none is found.
+
+    Raises:
+        InvalidConstraintError: if the search has tried all states and found none.
+    """
+    effort = Effort(_FIRST_EFFORT)
+    found = quick_close(matcher, trail, effort, memory)
+    if found is None:
+        found = any_close(matcher, trail, effort, memory, _FIRST_ALIKE)
+    if found is None and effort.left > 0:
+        raise InvalidConstraintError(
+            "the constraint allows no text that ends; check whether a terminal matches what should "
+            "follow it (each terminal matches as much as it can)."
+        )
+    return found or b""
+
+
+def _check_end(start: Any) -> None:
+    """Check that the text that the grammar forces reaches an end or a choice.
+
+    Raises:
+        InvalidConstraintError: if it does not, or if the matcher fails.
+    """
+    matcher = start.deep_copy()
+    forced = forced_bytes(matcher, _ENDLESS)
+    matcher.consume_tokens([*forced])
+    mask = allowed_mask(matcher)
+    check(matcher)
+    if len(forced) == _ENDLESS:
+        raise InvalidConstraintError(
+            f"the constraint forces a text of more than {_ENDLESS:,} bytes, which begins with "
+            f"{_whole(forced[:20])!r}; let it end earlier."
+        )
+    if not (mask or matcher.is_accepting()):
         raise InvalidConstraintError("the constraint allows no text; make it less strict.")
-    return matcher
-
-
-def _may_reach_an_end(start: Any) -> bool:
-    """Return False if the grammar forces text that reaches no end."""
-    matcher, length = start.deep_copy(), 0
-    while not matcher.is_accepting():
-        forced = matcher.compute_ff_bytes()
-        if not forced:
-            return bool(allowed_bytes(matcher))
-        length += len(forced)
-        if length > _ENDLESS:
-            return False
-        matcher.consume_tokens([*forced])
-    return True
 
 
 def follow(request: Request) -> Follower | None:
@@ -90,14 +133,18 @@ class Follower:
     """
 
     def __init__(self, grammar: str) -> None:
-        self._matcher = _compiled(grammar).deep_copy()
-        # A closing text that was slow to find. It may stay valid for some time.
-        self._closing: str | None = None
+        matcher, self._trail, memory = _compiled(grammar)
+        self._matcher = matcher.deep_copy()
+        # A memory of its own, so that an answer does not depend on earlier ones.
+        self._memory = memory.copy()
+        # The closing text that was found last. A part of it may stay valid for some time.
+        self._closing = b""
 
     def copy(self) -> Self:
         """Return an independent follower at the same position."""
         copy = object.__new__(type(self))
         copy._matcher = self._matcher.deep_copy()
+        copy._trail, copy._memory = self._trail, self._memory
         copy._closing = self._closing
         return copy
 
@@ -110,13 +157,13 @@ class Follower:
     def done(self) -> bool:
         """Whether the text so far satisfies the grammar and no text may follow."""
         return bool(
-            self._matcher.is_stopped() or (self.may_end and not allowed_bytes(self._matcher))
+            self._matcher.is_stopped() or (self.may_end and not allowed_mask(self._matcher))
         )
 
     @property
     def forced(self) -> str:
         """The text that the grammar forces next; empty if there is a choice."""
-        return _whole(self._matcher.compute_ff_bytes())
+        return _whole(forced_bytes(self._matcher, _FORCED))
 
     def legal(self, text: str) -> int:
         """Return how many characters at the start of ``text`` the grammar allows next."""
@@ -126,6 +173,7 @@ class Follower:
     def push(self, text: str) -> None:
         """Advance by ``text``, which the grammar must allow."""
         self._matcher.consume_tokens([*text.encode()])
+        self._trail = self._trail.after(text)
 
     def closing(self, *, shortest: bool = False) -> str | None:
         """Return a short text after which the grammar is satisfied; None if none is found.
@@ -136,19 +184,16 @@ class Follower:
         Args:
             shortest: whether to search for the shortest text as well. The search is bounded.
         """
-        near = quick_close(self._matcher)
+        place, effort = (self._matcher, self._trail), Effort()
+        near = quick_close(*place, effort, self._memory, self._closing)
         if near is None:
-            near = self._closing if self._closes_with(self._closing) else any_close(self._matcher)
+            near = any_close(*place, effort, self._memory)
+        if near is not None:
             self._closing = near
-        short = short_close(self._matcher) if shortest else None
-        return near if short is None or (near is not None and len(near) < len(short)) else short
-
-    def _closes_with(self, text: str | None) -> bool:
-        if text is None or self.legal(text) < len(text):
-            return False
-        after = self.copy()
-        after.push(text)
-        return after.may_end
+        if shortest:
+            bound = None if near is None else len(near)
+            near = short_close(*place, Effort(_SHORT_EFFORT), bound) or near
+        return None if near is None else _whole(near)
 
 
 def _whole(raw: bytes) -> str:

@@ -120,7 +120,8 @@ class Choice:
         object.__setattr__(self, "options", texts)
 
     def _rules(self) -> str:
-        return f"start: {' | '.join(map(_quoted, self.options))}\n"
+        # One terminal: llguidance limits the number of alternatives of a rule.
+        return f"start: CHOICE\nCHOICE: {' | '.join(map(_quoted, self.options))}\n"
 
 
 @dataclass(frozen=True, slots=True)

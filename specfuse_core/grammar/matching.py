@@ -14,7 +14,18 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from specfuse_core.errors import InvalidConstraintError
 
-__all__ = ["matcher_of", "vocabulary_of"]
+__all__ = ["allowed_bytes", "allowed_mask", "check", "forced_bytes", "matcher_of", "vocabulary_of"]
+
+#: Let masks hold every byte and every token that is allowed. Without it, llguidance looks for text
+#: that the grammar forces, which never ends for some grammars (``start: /y+/ /y+/``) and cannot be
+#: interrupted. It comes last, so that a grammar cannot take it back.
+_NO_FORCING = '\n%llguidance {"no_forcing": true}\n'
+
+#: The positions of the bits that are set, for each value of a byte.
+_BITS = [[bit for bit in range(8) if byte >> bit & 1] for byte in range(256)]
+
+# Errors of llguidance that mean that nothing may follow.
+_NO_TEXT = ("NoExtension", "NoExtensionBias")
 
 # Lines of an error message that quote the grammar or point into it.
 _SOURCE = re.compile(r"^ *(?:\d+ \|.*|\^ *)$", re.MULTILINE)
@@ -51,18 +62,64 @@ def matcher_of(vocabulary: LLTokenizer, grammar: str) -> Any:
     Raises:
         InvalidConstraintError: if the grammar is invalid or not supported.
     """
-    matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar), log_level=0)
-    if matcher.is_error():
-        raise InvalidConstraintError(
-            f"the constraint is invalid or not supported ({_error_of(matcher)}); correct it or "
-            "leave out what is not supported."
-        )
+    rules = LLMatcher.grammar_from_lark(grammar + _NO_FORCING)
+    matcher = LLMatcher(vocabulary, rules, log_level=0)
+    check(matcher)
     return matcher
 
 
+def check(matcher: Any) -> None:
+    """Check that a matcher has not failed.
+
+    Raises:
+        InvalidConstraintError: if it has, because the grammar is too large or allows no text.
+    """
+    if not matcher.is_error():
+        return
+    error = _error_of(matcher)
+    if error in _NO_TEXT:
+        raise InvalidConstraintError("the constraint allows no text; make it less strict.")
+    raise InvalidConstraintError(
+        f"the constraint is invalid or not supported ({error}); correct it or leave out what is "
+        "not supported."
+    )
+
+
+def allowed_mask(matcher: Any) -> int:
+    """Return the bytes that may follow, as a number with one bit for each of the 256 bytes.
+
+    The matcher must be over the 256 bytes alone.
+    """
+    return int.from_bytes(matcher.compute_bitmask()[: 256 // 8], "little")
+
+
+def allowed_bytes(matcher: Any) -> list[int]:
+    """Return the bytes that may follow. The matcher must be over the 256 bytes alone."""
+    mask = matcher.compute_bitmask()[: 256 // 8]
+    return [8 * place + bit for place, byte in enumerate(mask) if byte for bit in _BITS[byte]]
+
+
+def forced_bytes(matcher: Any, most: int) -> bytes:
+    """Return the next bytes up to the first choice, at most ``most``.
+
+    The matcher must be over the 256 bytes alone; it is where it was afterwards.
+    """
+    forced = bytearray()
+    while len(forced) < most and not matcher.is_accepting():
+        mask = allowed_mask(matcher)
+        if mask.bit_count() != 1:
+            break
+        byte = mask.bit_length() - 1
+        matcher.consume_tokens([byte])
+        forced.append(byte)
+    if forced:
+        matcher.rollback(len(forced))
+    return bytes(forced)
+
+
 def _error_of(matcher: Any) -> str:
-    """Return llguidance's error message in one line, without quoted source."""
-    error = _SOURCE.sub("", str(matcher.get_error()))
+    """Return llguidance's error message in one line, without quoted source and internal state."""
+    error = _SOURCE.sub("", str(matcher.get_error()).partition("<state>")[0])
     for before in ("failed to compile JSON schema: ", "): "):
         error = error.partition(before)[2] or error
     return " ".join(error.split()).rstrip(".")

@@ -25,8 +25,6 @@ __all__ = ["Guide", "Vocabulary"]
 
 #: Number of compiled grammars to keep for each vocabulary.
 _KEPT = 32
-#: If a grammar forces a text, allow all its tokenizations, so that a model can use its own.
-_ANY_TOKENS = '%llguidance {"no_forcing": true}\n'
 
 
 class Vocabulary:
@@ -96,7 +94,7 @@ class Vocabulary:
             key = (grammar, lead)
             if key not in self._compiled:
                 vocabulary = self._tokenizer(lead)
-                self._compiled[key] = matcher_of(vocabulary, _ANY_TOKENS + grammar)
+                self._compiled[key] = matcher_of(vocabulary, grammar)
                 if len(self._compiled) > _KEPT:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from specfuse_core.answer.budget import Budget, Gauge, Taken
 from specfuse_core.answer.follower import Follower
 from specfuse_core.answer.limits import Limits
+from specfuse_core.grammar.constraints import JsonSchema, grammar_of
 
 
 def eights(text: str) -> int:
@@ -110,3 +113,27 @@ def test_calls_and_text_have_limits_of_their_own() -> None:
     assert (budget.left, budget.left_for_call) == (1, 1)
     assert budget.take("ef") == Taken("e", limit="length")
     assert budget.limit_name == "max_new_tokens=3"
+
+
+def test_room_is_kept_for_a_pattern_that_is_not_anchored() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"phone": {"type": "string", "pattern": r"\d{3}-\d{4}"}},
+        "required": ["phone"],
+        "additionalProperties": False,
+    }
+    budget = Budget(len, Limits.of(40), Follower(grammar_of(JsonSchema(schema)) or ""))
+    budget.take('{"phone": "')
+    while budget.left:
+        budget.take("call me ")
+    assert re.search(r"\d{3}-\d{4}", json.loads(budget.text)["phone"])
+    assert len(budget.text) <= 40
+
+
+def test_no_room_is_kept_for_many_items_whose_end_is_not_found() -> None:
+    follower = Follower(grammar_of(JsonSchema({"type": "array", "minItems": 10_000})) or "")
+    budget = Budget(len, Limits.of(12), follower)
+    taken = [budget.take(text) for text in ("[", "0, ", "1, ", "2, ", "3, ")]
+    assert [each.text for each in taken] == ["[", "0, ", "1, ", "2, ", "3,"]
+    assert [each.closing for each in taken] == [""] * 5
+    assert taken[-1].limit == "length"

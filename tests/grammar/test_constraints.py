@@ -122,7 +122,7 @@ def test_without_a_constraint_or_tools_to_call_there_is_no_grammar() -> None:
                 )
             },
             InvalidConstraintError,
-            "no text",
+            "more than 50,000 bytes",
         ),
         (
             {"constraint": Grammar('start: "a" N\nN: /[^\\s\\S]/')},
