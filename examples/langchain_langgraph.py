@@ -44,8 +44,11 @@ def main() -> None:
         turn: Any = {"messages": [("human", question)]}
         for piece, _ in app.stream(turn, thread, stream_mode="messages"):
             if isinstance(piece, AIMessageChunk):
+                # A call arrives in pieces: its name, and then its arguments.
                 for call in piece.tool_call_chunks:
-                    print(f"[{call['name']}({call['args']})] ", end="")
+                    print(f"[{call['name']}(" if call["name"] else call["args"], end="")
+                if piece.response_metadata.get("finish_reason") == "tool_calls":
+                    print(")] ", end="")
                 print(piece.text, end="", flush=True)
         print()
     print(f"{len(app.get_state(thread).values['messages'])} messages in the thread")
