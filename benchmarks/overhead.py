@@ -26,7 +26,7 @@ from benchmarks.evaluation.calls import take_tools
 from benchmarks.hf.ensemble import tokenizer_of
 from specfuse_core import FusionConfig, FusionEngine, Generation, JsonSchema, Request
 from specfuse_core.answer.follower import Follower
-from specfuse_core.grammar.constraints import grammar_of
+from specfuse_core.grammar.answers import grammar_of
 from specfuse_core.hf import LocalBackend
 from training.splits import Split
 

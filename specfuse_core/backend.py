@@ -44,7 +44,7 @@ class Session(Protocol):
         """Decode a candidate of up to ``max_tokens`` tokens after the committed text.
 
         ``hf.session`` cuts its text back to complete words, unless the candidate ends the answer or
-        a constraint is active (``grammar.calls.complete_segment``).
+        a constraint is active (``grammar.openings.Offered.complete_segment``).
         """
         ...
 
@@ -96,6 +96,11 @@ class Backend(Protocol):
     @property
     def declared_window(self) -> int | None:
         """:attr:`context_window` if it is known without loading the model, otherwise None."""
+        ...
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model may think before it answers. Loads the model if needed."""
         ...
 
     @property

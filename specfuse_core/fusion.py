@@ -11,6 +11,7 @@ import reprlib
 import threading
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, Never
 
 from specfuse_core.algorithm.member import Member
@@ -24,7 +25,7 @@ from specfuse_core.answer.limits import prompt_size
 from specfuse_core.backend import Backend
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import InvalidOptionError, NotPicklableError
-from specfuse_core.grammar.calls import in_call
+from specfuse_core.grammar.openings import Offered
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.model_report import ModelReport
 from specfuse_core.models.constructors import Constructors
@@ -241,8 +242,11 @@ class FusionEngine(Constructors):
                 "cancel", f"must be a threading.Event or a Deadline, got {shown(cancel)}."
             )
         self._check_score_mode()
-        follower = follow(request)
+        follow(request)
         self.warm_up()
+        if request.reasoning is None and not any(backend.thinks for backend in self.backends):
+            request = replace(request, reasoning=False)
+        follower = follow(request)
         members = []
         with contextlib.ExitStack() as opened:
             for backend in self.backends:
@@ -348,7 +352,7 @@ class FusionEngine(Constructors):
                 played = None
                 text, ends = growth.forced, False
                 if not text:
-                    played = self._play(ensemble, growth.budget)
+                    played = self._play(ensemble, growth.budget, request.offered)
                     if played is None:
                         yield from last(growth.close(), "context")
                         return
@@ -368,13 +372,17 @@ class FusionEngine(Constructors):
         finally:
             ensemble.close()
 
-    def _play(self, ensemble: Ensemble, budget: Budget) -> Round | None:
+    def _play(self, ensemble: Ensemble, budget: Budget, offered: Offered) -> Round | None:
         room, calls = ensemble.room, self.config.call_segment_tokens
         tokens = min(self.config.segment_tokens, budget.left, room)
-        if calls is None:
+        if calls is None or not offered.names:
             return ensemble.play(tokens)
-        calls = min(calls, budget.left_for_call, room)
-        return ensemble.play(calls if in_call(budget.text) else tokens, calls)
+        calls, before = min(calls, budget.left_for_call, room), budget.text
+        return ensemble.play(
+            calls if offered.in_call(before) else tokens,
+            calls,
+            lambda text: offered.begins_call(before, text),
+        )
 
     def _check_score_mode(self) -> None:
         if self.config.score_mode != "logit":

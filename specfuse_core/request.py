@@ -19,8 +19,10 @@ from specfuse_core.errors import (
     InvalidMessageError,
     InvalidOptionError,
 )
-from specfuse_core.grammar.constraints import Constraint, grammar_of
-from specfuse_core.grammar.tools import Tool, ToolChoice, check_tools
+from specfuse_core.grammar.answers import grammar_of
+from specfuse_core.grammar.constraints import Constraint
+from specfuse_core.grammar.openings import Offered
+from specfuse_core.grammar.tools import Tool, ToolChoice, called_tools, check_tools
 from specfuse_core.message import Message, Role, ToolCall
 from specfuse_core.values import check_text, listed, shown
 
@@ -63,6 +65,10 @@ class Request:
         tool_choice: ``"auto"`` allows text and tool calls, ``"none"`` only text, ``"required"``
             only tool calls. The name of a tool requires a call of that tool.
         parallel_tool_calls: whether the answer may call several tools.
+        reasoning: whether models may think before the answer. True and False also set the switch
+            of each chat template that has one (``enable_thinking``, ``thinking``,
+            ``reasoning_effort``). A number allows that many tokens of thinking. None leaves the
+            templates as they are; before a constrained answer, models that think may think.
 
     Raises:
         RequestError: if the conversation, a stop string, the constraint or a tool is invalid.
@@ -80,6 +86,7 @@ class Request:
     max_call_tokens: int | None = None
     on_limit: OnLimit = "error"
     context_window: int | None = None
+    reasoning: bool | int | None = None
 
     def __post_init__(self) -> None:
         if self.constraint is not None and not isinstance(self.constraint, Constraint):
@@ -110,6 +117,13 @@ class Request:
                 raise InvalidOptionError.of(name, f"must be an integer, got {shown(limit)}.")
             if limit < 1:
                 raise InvalidLimitError.of(name, f"must be at least 1, got {limit}.")
+        if self.reasoning is not None and not isinstance(self.reasoning, bool | int):
+            raise InvalidOptionError.of(
+                "reasoning",
+                f"must be True, False or a number of tokens, got {shown(self.reasoning)}.",
+            )
+        if self.reasoning is not None and self.reasoning < 0:
+            raise InvalidLimitError.of("reasoning", f"must be at least 0, got {self.reasoning}.")
         if self.on_limit not in get_args(OnLimit):
             raise InvalidOptionError.of(
                 "on_limit", f"must be 'error' or 'close', got {shown(self.on_limit)}."
@@ -178,10 +192,32 @@ class Request:
         return self.constraint is None and (not self.calls or self.tool_choice == "auto")
 
     @property
+    def offered(self) -> Offered:
+        """The tools that the answer may call, and whether it may begin with reasoning."""
+        final = self.messages[-1]
+        # An answer that continues an assistant message does not begin with reasoning.
+        begun = final.role == "assistant" and bool(final.content)
+        thinks = not begun and (self.free or self.reasoning is None or bool(self.reasoning))
+        called = called_tools(self.tools, self.tool_choice)
+        return Offered(tuple(tool.name for tool in called), thinks)
+
+    @property
     def grammar(self) -> str | None:
         """The grammar of the whole answer; None if the answer is unconstrained."""
+        return self._grammar(thinks=self.offered.thinks)
+
+    @property
+    def body(self) -> str | None:
+        """The grammar of a constrained answer without its reasoning; None if it has none."""
+        return None if self.free or not self.offered.thinks else self._grammar(thinks=False)
+
+    def _grammar(self, *, thinks: bool) -> str | None:
         return grammar_of(
-            self.constraint, self.tools, self.tool_choice, parallel=self.parallel_tool_calls
+            self.constraint,
+            self.tools,
+            self.tool_choice,
+            parallel=self.parallel_tool_calls,
+            thinks=thinks,
         )
 
     def window(self, own: int) -> int:

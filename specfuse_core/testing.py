@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from specfuse_core.answer.follower import Follower, follow
 from specfuse_core.errors import PromptTooLongError
-from specfuse_core.grammar.calls import complete_segment
+from specfuse_core.grammar.thoughts import end_of_thought
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.model_report import ModelReport
 from specfuse_core.request import Message, Request
@@ -81,6 +81,11 @@ class ScriptedBackend:
         """None, because a script has no state."""
 
     @property
+    def thinks(self) -> bool:
+        """Whether the script may begin with reasoning."""
+        return callable(self.script) or end_of_thought(self.script) != 0
+
+    @property
     def declared_window(self) -> int | None:
         """The context window, which is always known."""
         return self.context_window
@@ -136,6 +141,7 @@ class ScriptedSession:
         self.closed = False
         self.cost = Cost(prompt_tokens=prompt_tokens)
         self._follower = follow(request)
+        self._offered = request.offered
         self._free = request.free
 
     @property
@@ -162,7 +168,9 @@ class ScriptedSession:
             text, ends = self._legal(self._follower, text, ends)
         if ends or not text:
             return Candidate(text, ends)
-        return Candidate(complete_segment(self.response, text, free=self._free), False)
+        return Candidate(
+            self._offered.complete_segment(self.response, text, free=self._free), False
+        )
 
     def _legal(self, follower: Follower, text: str, ends: bool) -> tuple[str, bool]:
         """Cut a draft to the part that the constraint allows, or close the answer."""

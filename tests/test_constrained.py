@@ -56,7 +56,7 @@ def test_an_answer_may_call_and_say_something_before() -> None:
 
 def test_nothing_of_a_call_leaks_into_the_text() -> None:
     for size in range(1, 6):
-        fused = engine(f"One. {OSLO}\n{THREE}", segment_tokens=size, call_segment_tokens=None)
+        fused = engine(f"One.\n{OSLO}\n{THREE}", segment_tokens=size, call_segment_tokens=None)
         segments = list(fused.stream("Hello", tools=[WEATHER, LAMPS]))
         text = "".join(part.text for part in segments if part.channel == "text")
         assert text == "One."
@@ -76,9 +76,9 @@ def test_a_call_is_voted_on_as_a_whole() -> None:
 
 
 def test_a_tool_that_is_not_there_is_not_called() -> None:
-    result = answer(write_call("get_wether", {"town": "Oslo"}), tools=[WEATHER, LAMPS])
-    assert all(call.name in ("get_weather", "order_lamps") for call in result.tool_calls)
-    assert "<tool_call>" not in result.text
+    script = write_call("get_wether", {"town": "Oslo"})
+    result = answer(script, tools=[WEATHER, LAMPS])
+    assert (result.tool_calls, result.text) == ((), script)
 
 
 @pytest.mark.parametrize("choice", ["required", "get_weather"])
@@ -156,7 +156,7 @@ def test_any_schema_any_segments_any_exits_any_limit(
 
 
 def test_streams_sync_and_async_deliver_the_same() -> None:
-    fused = engine(f"Well. {OSLO}", "Well, well.")
+    fused = engine(f"Well.\n{OSLO}", "Well, well.")
     options: dict[str, Any] = {"tools": [WEATHER, LAMPS], "seed": 3}
 
     async def drained() -> Generation:
@@ -170,9 +170,9 @@ def test_streams_sync_and_async_deliver_the_same() -> None:
 
 
 def test_a_stop_string_ends_text_and_not_calls() -> None:
-    result = answer(f"One. Two. {OSLO}", tools=[WEATHER], stop=["Oslo", "Three"])
+    result = answer(f"One. Two.\n{OSLO}", tools=[WEATHER], stop=["Oslo", "Three"])
     assert result.tool_calls[0].arguments == {"city": "Oslo"}
-    cut = answer(f"One. Two. {OSLO}", tools=[WEATHER], stop=["Two"])
+    cut = answer(f"One. Two.\n{OSLO}", tools=[WEATHER], stop=["Two"])
     assert (cut.text, cut.tool_calls, cut.finish_reason) == ("One. ", (), "stop_sequence")
 
 

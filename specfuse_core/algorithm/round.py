@@ -18,7 +18,6 @@ from specfuse_core.algorithm.scoring import score_row
 from specfuse_core.algorithm.voting import feedback, vote, winner
 from specfuse_core.config import FusionConfig
 from specfuse_core.errors import NoVerificationError
-from specfuse_core.grammar.calls import begins_call
 from specfuse_core.types import Candidate, Round, Verification
 
 __all__ = ["Ensemble"]
@@ -70,13 +69,20 @@ class Ensemble:
         """Number of tokens that still fit every active session."""
         return min(member.session.room for member in self.active)
 
-    def play(self, max_tokens: int, call_tokens: int | None = None) -> Round | None:
+    def play(
+        self,
+        max_tokens: int,
+        call_tokens: int | None = None,
+        begins_call: Callable[[str], bool] = bool,
+    ) -> Round | None:
         """Play one round, except for the commit.
 
         Args:
             max_tokens: maximum length of a draft, in the drafter's own tokens.
             call_tokens: maximum length of a draft that begins a tool call; None for
                 ``max_tokens``.
+            begins_call: whether the text of a draft is the beginning of a tool call. It is used
+                only with ``call_tokens``.
 
         Returns:
             The round; None if no candidate fits the context window of any verifier.
@@ -85,11 +91,11 @@ class Ensemble:
             NoVerificationError: if no verifier could score any candidate.
         """
         self._round += 1
-        ballot = self._ballot(max_tokens, call_tokens)
+        ballot = self._ballot(max_tokens, call_tokens, begins_call)
         recalled = self._recall(ballot)
         if recalled:
             # The sessions do not run tokens again that they have run already.
-            ballot = self._ballot(max_tokens, call_tokens)
+            ballot = self._ballot(max_tokens, call_tokens, begins_call)
         drafters, verifiers, candidates = ballot.drafters, ballot.verifiers, ballot.candidates
         counted = self._counted(ballot)
         if not any(found.logprobs for row in counted for found in row):
@@ -138,20 +144,26 @@ class Ensemble:
         for member in self.members:
             member.session.close()
 
-    def _ballot(self, max_tokens: int, call_tokens: int | None) -> _Ballot:
+    def _ballot(
+        self, max_tokens: int, call_tokens: int | None, begins_call: Callable[[str], bool]
+    ) -> _Ballot:
         """Let the active members draft and verify."""
         active = self.active
         drafters = [member for member in active if member.drafts]
         verifiers = [member for member in active if member.verifies]
         started = time.perf_counter()
-        candidates = self._draft(drafters, max_tokens, call_tokens)
+        candidates = self._draft(drafters, max_tokens, call_tokens, begins_call)
         drafted = time.perf_counter()
         rows = self._verify(verifiers, candidates)
         verified = time.perf_counter()
         return _Ballot(drafters, verifiers, candidates, rows, drafted - started, verified - drafted)
 
     def _draft(
-        self, drafters: Sequence[Member], max_tokens: int, call_tokens: int | None
+        self,
+        drafters: Sequence[Member],
+        max_tokens: int,
+        call_tokens: int | None,
+        begins_call: Callable[[str], bool],
     ) -> list[Candidate]:
         def draft(member: Member) -> Candidate:
             candidate = member.session.draft(max_tokens)

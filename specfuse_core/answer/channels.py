@@ -8,29 +8,18 @@ models or rounds.
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from specfuse_core.grammar.boundaries import overlap
-from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
+from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN, ObjectEnd
+from specfuse_core.grammar.openings import Offered, Place
+from specfuse_core.grammar.thoughts import THINKING
 from specfuse_core.request import ToolCall
 from specfuse_core.types import CallDelta, Channel
 
-__all__ = ["THINKING", "Channels", "Piece"]
-
-#: Markers around a model's reasoning that are plain text: (opening, closing).
-THINKING = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"),
-    ("<seed:think>", "</seed:think>"),
-    ("[THINK]", "[/THINK]"),
-    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
-)
-_HEAD = re.compile(r'\s*\{"name": ("(?:[^"\\]|\\.)*"), "arguments": ')
+__all__ = ["Channels", "Piece"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +41,21 @@ class Channels:
     """Splits the text of one answer into channels.
 
     Args:
-        calls: whether to recognize tool calls.
-        thinks: whether to recognize reasoning at the beginning of the answer.
+        offered: the tools whose calls to recognize, and whether the answer may begin with
+            reasoning.
     """
 
-    def __init__(self, *, calls: bool, thinks: bool = True) -> None:
-        self._calls = calls
-        self._state = "start" if thinks else "text"
+    def __init__(self, offered: Offered) -> None:
+        self._offered = offered
+        self._state = "start" if offered.thinks else "text"
+        self._place = Place()
         self._held = ""
         self._closing = ""
         self._bare = False  # whether to drop white space before the next text
         self._count = 0
         self._call = ToolCall("", {})
         self._arguments = ""
-        self._scan = _Object()
+        self._scan = ObjectEnd()
 
     @property
     def in_call(self) -> bool:
@@ -83,16 +73,19 @@ class Channels:
             pieces += getattr(self, f"_{self._state}")()
         return pieces
 
-    def flush(self, error: str) -> list[Piece]:
+    def flush(self, error: str, *, cut: bool = False) -> list[Piece]:
         """Return the text that is still held back at the end of the answer.
 
         Args:
             error: the error of a call that is incomplete.
+            cut: whether the answer was cut off, so that a mark at its end counts as a call.
         """
         held, self._held = self._held, ""
         if self.in_call and self._call.id:
             call = replace(self._call, error=error)
             return [Piece("tool_call", "", CallDelta(self._count, call.id, call=call))]
+        if cut and self._state == "text" and held.lstrip().startswith(CALL_OPEN):
+            return []
         if not held or self.in_call:
             return []
         return [Piece("reasoning" if self._state == "reasoning" else "text", held)]
@@ -122,27 +115,26 @@ class Channels:
 
     def _text(self) -> Iterator[Piece]:
         self._skip_space()
-        said = self._held
-        if self._calls:
-            said, found, rest = self._held.partition(CALL_OPEN)
-            if found:
-                self._state, self._held, said = "head", rest, said.rstrip()
-            else:
-                size = _tail(said, CALL_OPEN)
-                said, self._held = said[: len(said) - size], said[len(said) - size :]
+        opening = self._offered.find(self._held, self._place)
+        end = len(self._held) if opening is None else opening.start
+        # White space before a call is not shown.
+        said = self._held[:end].rstrip() if self._offered.names else self._held[:end]
+        if opening is not None and opening.name:
+            self._state, self._place, self._held = "head", Place(), self._held[opening.start :]
+            self._call = ToolCall(opening.name, {}, f"call_{uuid.uuid4().hex[:24]}")
         else:
-            self._held = ""
+            self._place, self._held = self._place.after(said), self._held[len(said) :]
         if said:
             yield Piece("text", said)
+        if self._state == "head":
+            yield Piece("tool_call", "", CallDelta(self._count, self._call.id, self._call.name))
 
     def _head(self) -> Iterator[Piece]:
-        match = _HEAD.match(self._held)
-        if match:
-            self._state, self._held = "in_arguments", self._held[match.end() :]
-            self._arguments, self._scan = "", _Object()
-            self._call = ToolCall(json.loads(match[1]), {}, f"call_{uuid.uuid4().hex[:24]}")
-            delta = CallDelta(self._count, self._call.id, self._call.name)
-            yield Piece("tool_call", "", delta)
+        opening = self._offered.find(self._held, Place())
+        if opening is not None and opening.end is not None:
+            self._state, self._held = "in_arguments", self._held[opening.end :]
+            self._arguments, self._scan = "", ObjectEnd()
+        return iter(())
 
     def _in_arguments(self) -> Iterator[Piece]:
         size = self._scan.feed(self._held)
@@ -166,8 +158,9 @@ class Channels:
 
     def _skip_space(self) -> None:
         if self._bare:
-            self._held = self._held.lstrip()
-            self._bare = not self._held
+            held = self._held.lstrip()
+            self._place = self._place.after(self._held[: len(self._held) - len(held)])
+            self._held, self._bare = held, not held
 
 
 def _tail(text: str, mark: str) -> int:
@@ -175,29 +168,3 @@ def _tail(text: str, mark: str) -> int:
     begun = overlap(text, mark)
     rest = text[: len(text) - begun]
     return begun + len(rest) - len(rest.rstrip())
-
-
-class _Object:
-    """Finds the end of one JSON object."""
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._quoted = self._escaped = False
-        self.closed = False
-
-    def feed(self, text: str) -> int:
-        """Return how many characters of ``text`` belong to the object."""
-        for index, character in enumerate(text):
-            if self.closed:
-                return index
-            if self._escaped:
-                self._escaped = False
-            elif self._quoted:
-                self._escaped = character == "\\"
-                self._quoted = character != '"'
-            elif character == '"':
-                self._quoted = True
-            else:
-                self._depth += (character in "{[") - (character in "}]")
-                self.closed = self._depth == 0
-        return len(text)

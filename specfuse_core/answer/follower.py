@@ -12,8 +12,9 @@ from typing import Any, Self
 from llguidance import LLTokenizer
 
 from specfuse_core.errors import InvalidConstraintError, InvalidToolError
+from specfuse_core.grammar.answers import grammar_of
 from specfuse_core.grammar.closing import any_close, quick_close, short_close
-from specfuse_core.grammar.constraints import JsonSchema, grammar_of
+from specfuse_core.grammar.constraints import JsonSchema
 from specfuse_core.grammar.endings import Trail
 from specfuse_core.grammar.matching import (
     allowed_mask,
@@ -23,6 +24,7 @@ from specfuse_core.grammar.matching import (
     vocabulary_of,
 )
 from specfuse_core.grammar.spots import Effort, Memory
+from specfuse_core.grammar.thoughts import end_of_thought, thinking_in
 from specfuse_core.request import Request
 
 __all__ = ["Follower", "follow"]
@@ -112,7 +114,10 @@ def follow(request: Request) -> Follower | None:
     if grammar is None:
         return None
     try:
-        return Follower(grammar)
+        if request.body is not None:
+            # Reasoning is always possible, so look at what comes after it.
+            Follower(request.body)
+        return Follower(grammar, request.body)
     except InvalidConstraintError:
         for tool in request.tools if request.calls else ():
             try:
@@ -126,25 +131,31 @@ class Follower:
     """The position of one answer in its grammar.
 
     Args:
-        grammar: a grammar in llguidance's dialect of Lark (see ``constraints.grammar_of``).
+        grammar: a grammar in llguidance's dialect of Lark (see ``answers.grammar_of``).
+        body: the grammar of the same answer without reasoning, if it may begin with reasoning.
 
     Raises:
         InvalidConstraintError: if the grammar is invalid, not supported, or allows no text.
     """
 
-    def __init__(self, grammar: str) -> None:
+    def __init__(self, grammar: str, body: str | None = None) -> None:
         matcher, self._trail, memory = _compiled(grammar)
         self._matcher = matcher.deep_copy()
         # A memory of its own, so that an answer does not depend on earlier ones.
         self._memory = memory.copy()
         # The closing text that was found last. A part of it may stay valid for some time.
         self._closing = b""
+        self._body = body
+        # The answer up to the end of its reasoning; not needed after that.
+        self._thought = ""
 
     def copy(self) -> Self:
         """Return an independent follower at the same position."""
         copy = object.__new__(type(self))
         copy._matcher = self._matcher.deep_copy()
         copy._trail, copy._memory = self._trail, self._memory
+        copy._body = self._body
+        copy._thought = self._thought
         copy._closing = self._closing
         return copy
 
@@ -174,6 +185,11 @@ class Follower:
         """Advance by ``text``, which the grammar must allow."""
         self._matcher.consume_tokens([*text.encode()])
         self._trail = self._trail.after(text)
+        if self._body is not None:
+            self._thought += text
+            end = end_of_thought(self._thought)
+            if end is not None and self._thought[end:].strip():
+                self._body = None
 
     def closing(self, *, shortest: bool = False) -> str | None:
         """Return a short text after which the grammar is satisfied; None if none is found.
@@ -184,6 +200,10 @@ class Follower:
         Args:
             shortest: whether to search for the shortest text as well. The search is bounded.
         """
+        if self._body is not None:
+            # No reasoning has begun, or it is closed first.
+            rest = Follower(self._body).closing(shortest=shortest)
+            return None if rest is None else thinking_in(self._thought) + rest
         place, effort = (self._matcher, self._trail), Effort()
         near = quick_close(*place, effort, self._memory, self._closing)
         if near is None:

@@ -12,7 +12,6 @@ from specfuse_core.answer.budget import Budget, Gauge
 from specfuse_core.answer.follower import Follower
 from specfuse_core.answer.limits import ENDED, Limits
 from specfuse_core.answer.outlet import Outlet, joined
-from specfuse_core.grammar.calls import in_call
 from specfuse_core.request import Request
 from specfuse_core.types import FinishReason, ModelUsage, Round, Segment, Usage
 
@@ -45,7 +44,7 @@ class Growth:
             Limits.of(request.max_new_tokens, request.max_call_tokens),
             follower,
             rooms=rooms,
-            in_call=in_call if request.calls else lambda text: False,
+            in_call=request.offered.in_call,
             closes_calls=request.on_limit == "close",
         )
         #: The part of the last text that became part of the answer.
@@ -111,8 +110,9 @@ class Growth:
         forced = self._is_cut(finish) or any(segment.closed_by_force for segment in shown)
         seed = self._request.sampling.seed or 0
         usage = Usage(prompt_tokens, self.budget.spent, seed, models, limit)
+        cut = finish not in ("stop", "stop_sequence")
         last = Segment("", None if forced else played, finish, usage, closed_by_force=forced)
-        return joined([*shown, *self._outlet.flush(error, played), last])
+        return joined([*shown, *self._outlet.flush(error, played, cut=cut), last])
 
     def _is_cut(self, finish: FinishReason) -> bool:
         """Whether the answer ends inside a constraint or a tool call."""

@@ -25,10 +25,7 @@ class Outlet:
     """
 
     def __init__(self, request: Request) -> None:
-        final = request.messages[-1]
-        # An answer that continues an assistant message does not begin with reasoning.
-        begun = final.role == "assistant" and bool(final.content)
-        self._channels = Channels(calls=request.calls, thinks=not begun)
+        self._channels = Channels(request.offered)
         self._stops = StopBuffer(request.stop)
         self._fed = 0
         self._said = 0
@@ -59,17 +56,18 @@ class Outlet:
         self._forced = True
         return self.feed(text)
 
-    def flush(self, error: str, played: Round | None = None) -> list[Segment]:
+    def flush(self, error: str, played: Round | None = None, *, cut: bool = False) -> list[Segment]:
         """Return the segments that are still held back at the end of the answer.
 
         Args:
             error: the error of a call that is incomplete.
             played: the last round.
+            cut: whether the answer was cut off.
         """
-        cut = self.in_call
+        called = self.in_call
         segments = [
-            replace(segment, closed_by_force=segment.closed_by_force or cut)
-            for segment in self._segments(self._channels.flush(error), played)
+            replace(segment, closed_by_force=segment.closed_by_force or called)
+            for segment in self._segments(self._channels.flush(error, cut=cut), played)
         ]
         held = "" if self.stopped else self._stops.flush()
         self._shown += len(held)

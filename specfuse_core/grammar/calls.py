@@ -1,7 +1,7 @@
-"""Finds the beginning and the end of tool calls in an answer, in the common format of all models.
+"""The common format of tool calls, which all models share (DESIGN section 6).
 
 A tool call is one segment. If models voted on parts of it, one model's tool name could be combined
-with another model's arguments. These are pure functions on text; tools are in ``tools``.
+with another model's arguments. Where a call may open is decided in ``openings``.
 """
 
 from __future__ import annotations
@@ -10,18 +10,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from specfuse_core.grammar.boundaries import complete_words, overlap
-
-__all__ = [
-    "CALL_CLOSE",
-    "CALL_OPEN",
-    "begins_call",
-    "complete_segment",
-    "in_call",
-    "write_call",
-]
+__all__ = ["ARGUMENT_KEYS", "CALL_CLOSE", "CALL_OPEN", "ObjectEnd", "write_call"]
 
 CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
+#: The keys under which models write the arguments of a call.
+ARGUMENT_KEYS = ("arguments", "parameters")
 
 
 def write_call(name: str, arguments: Mapping[str, Any]) -> str:
@@ -35,36 +28,28 @@ def write_call(name: str, arguments: Mapping[str, Any]) -> str:
     return f"{CALL_OPEN}\n{body}\n{CALL_CLOSE}"
 
 
-def in_call(text: str) -> bool:
-    """Whether ``text`` ends inside a tool call."""
-    return text.rfind(CALL_OPEN) > text.rfind(CALL_CLOSE)
+class ObjectEnd:
+    """Finds the end of one JSON object in a text that arrives in pieces."""
 
+    def __init__(self) -> None:
+        self._depth = 0
+        self._quoted = self._escaped = False
+        #: Whether the object has ended.
+        self.closed = False
 
-def begins_call(text: str) -> bool:
-    """Whether ``text`` is an incomplete tool call, or the beginning of its opening marker."""
-    begun = text.lstrip()
-    opens = CALL_OPEN.startswith(begun) or begun.startswith(CALL_OPEN)
-    return bool(begun) and opens and CALL_CLOSE not in begun
-
-
-def complete_segment(before: str, text: str, *, free: bool = True) -> str:
-    """Cut a draft back to a complete segment: a tool call, or complete words before one.
-
-    Args:
-        before: text of the answer before the draft.
-        text: the drafted text; not empty.
-        free: whether the text outside of tool calls is unconstrained. Under a grammar, a segment
-            may end inside a word.
-
-    Returns:
-        The segment, which is never empty.
-    """
-    if free and not in_call(before):
-        said, called, _ = text.partition(CALL_OPEN)
-        if called and said.strip():
-            return said.rstrip(" ")
-        if not called:
-            said = text[: len(text) - overlap(text, CALL_OPEN)]
-            return complete_words(said if said.strip() else text)
-    call, closed, _ = text.partition(CALL_CLOSE)
-    return call + closed
+    def feed(self, text: str) -> int:
+        """Return how many characters of ``text`` belong to the object."""
+        for index, character in enumerate(text):
+            if self.closed:
+                return index
+            if self._escaped:
+                self._escaped = False
+            elif self._quoted:
+                self._escaped = character == "\\"
+                self._quoted = character != '"'
+            elif character == '"':
+                self._quoted = True
+            else:
+                self._depth += (character in "{[") - (character in "}]")
+                self.closed = self._depth == 0
+        return len(text)

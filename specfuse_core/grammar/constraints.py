@@ -1,7 +1,7 @@
 """Constraints on an answer: a JSON schema, a pattern, a choice, a grammar, or tool calls.
 
-A constraint is translated to one grammar in llguidance's dialect of Lark. This module knows nothing
-of tokens; ``answer.follower`` and the backends enforce the grammar.
+A constraint is translated to a grammar in llguidance's dialect of Lark; ``answers`` makes it a part
+of the grammar of the whole answer, which ``answer.follower`` and the backends enforce.
 """
 
 from __future__ import annotations
@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from specfuse_core.errors import InvalidConstraintError
-from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
-from specfuse_core.grammar.tools import Tool, ToolChoice
 from specfuse_core.values import check_json, check_text, shown
 
-__all__ = ["Choice", "Constraint", "Grammar", "JsonObject", "JsonSchema", "Regex", "grammar_of"]
+__all__ = [
+    "Choice",
+    "Constraint",
+    "Grammar",
+    "JsonObject",
+    "JsonSchema",
+    "Regex",
+    "json_rule",
+    "quoted",
+    "rules_of",
+]
 
 # JSON in the format of json.dumps. There is only one way to write a value, so that models need not
 # agree on one, and white space cannot go on forever.
@@ -121,7 +129,7 @@ class Choice:
 
     def _rules(self) -> str:
         # One terminal: llguidance limits the number of alternatives of a rule.
-        return f"start: CHOICE\nCHOICE: {' | '.join(map(_quoted, self.options))}\n"
+        return f"start: CHOICE\nCHOICE: {' | '.join(map(quoted, self.options))}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,61 +158,28 @@ class Grammar:
 
 Constraint = JsonSchema | JsonObject | Regex | Choice | Grammar
 
-# Free text up to a tool call. It is lazy, so that the first marker begins the call.
-_FREE = (
-    f"free: FREE\nFREE: /(?s:.*)/ & ~/(?s:.*){CALL_OPEN}(?s:.*)/\n"
-    f"opened[lazy]: /(?s:.*){CALL_OPEN}/\n"
-)
-_AGAIN = f"again[lazy]: /[ \\n]{{0,2}}{CALL_OPEN}/\n"
 
-
-def grammar_of(
-    constraint: Constraint | None,
-    tools: Sequence[Tool] = (),
-    choice: ToolChoice = "auto",
-    *,
-    parallel: bool = True,
-) -> str | None:
-    """Return the grammar of the whole answer; None if the answer is unconstrained.
-
-    Args:
-        constraint: constraint on an answer that calls no tool.
-        tools: tools that the answer may call.
-        choice: whether the answer must call a tool, and which one.
-        parallel: whether the answer may call several tools.
+def rules_of(constraint: Constraint) -> str:
+    """Return the grammar of an answer that follows ``constraint``, in llguidance's Lark.
 
     Raises:
-        InvalidConstraintError: if the constraint cannot be combined with the tools, or a schema
-            is not JSON.
+        InvalidConstraintError: if a schema is not JSON.
     """
-    if not tools or choice == "none":
-        return constraint._rules() if constraint else None
-    forced = choice not in ("auto",)
-    if forced and constraint is not None:
-        raise InvalidConstraintError(
-            f"tool_choice={choice!r} cannot be combined with a constraint; "
-            "use tool_choice='auto' or leave the constraint out."
-        )
-    called = [tool for tool in tools if choice in ("auto", "required", tool.name)]
-    bodies, rules = [], ""
-    for number, tool in enumerate(called):
-        opening = f'\n{{"name": {json.dumps(tool.name)}, "arguments": '
-        bodies.append(f"{_quoted(opening)} args{number}")
-        rules += f"args{number}: {_json(tool.schema)}\n"
-    rules += f"body: ({' | '.join(bodies)}) {_quoted('}' + chr(10) + CALL_CLOSE)}\n"
-    calls = "body (again body)*" if parallel else "body"
-    rules += _AGAIN if parallel else ""
-    if constraint is not None:
-        if isinstance(constraint, Grammar):
-            raise InvalidConstraintError(
-                "a Grammar cannot be combined with tools; write the calls into the grammar or use "
-                "a JsonSchema, Regex or Choice."
-            )
-        answer = constraint._rules().replace("start:", "answer:", 1)
-        return f"start: answer | {_quoted(CALL_OPEN)} {calls}\n{answer}{rules}"
-    if forced:
-        return f"start: {_quoted(CALL_OPEN)} {calls}\n{rules}"
-    return f"start: free | opened {calls}\n{_FREE}{rules}"
+    return constraint._rules()
+
+
+def json_rule(schema: Mapping[str, Any] | bool) -> str:
+    """Return the right side of a rule for JSON that is valid under ``schema``.
+
+    Raises:
+        InvalidConstraintError: if the schema is not JSON.
+    """
+    return _json(schema)
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` as a string of llguidance's Lark."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _json(schema: Mapping[str, Any] | bool) -> str:
@@ -260,10 +235,6 @@ def _check_least(schema: Mapping[str, Any]) -> None:
 def _within_one(low: Any, high: Any) -> bool:
     numbers = isinstance(low, int | float) and isinstance(high, int | float)
     return numbers and 0 < high - low < 1
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _escaped(pattern: str) -> str:

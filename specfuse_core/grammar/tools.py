@@ -18,6 +18,7 @@ from specfuse_core.values import check_json, check_text, shown
 __all__ = [
     "Tool",
     "ToolChoice",
+    "called_tools",
     "check_tools",
     "describe",
     "instruct",
@@ -139,6 +140,13 @@ def check_tools(tools: Sequence[Tool], choice: ToolChoice) -> None:
             f"tool_choice names the tool {shown(choice)}, which was not given; use one of: "
             f"{', '.join(names)}, 'auto', 'none', 'required'."
         )
+
+
+def called_tools(tools: Sequence[Tool], choice: ToolChoice) -> tuple[Tool, ...]:
+    """Return the tools that an answer may call under ``choice``."""
+    if choice == "none":
+        return ()
+    return tuple(tool for tool in tools if choice in ("auto", "required", tool.name))
 
 
 def describe(tools: Sequence[Mapping[str, Any]], example: str | None = None) -> str:

@@ -130,6 +130,11 @@ class LocalBackend:
         return window if cap is None else min(window, cap)
 
     @property
+    def thinks(self) -> bool:
+        """Whether the model may think before an answer. Loads the model if needed."""
+        return self.template.thinks
+
+    @property
     def declared_window(self) -> int | None:
         """The context window if it is known without loading the model, otherwise None."""
         return self.context_window if self.ready else self._declared
@@ -194,6 +199,7 @@ class LocalBackend:
             template.ends,
             self._chooser(request),
             window,
+            request.offered,
             self._guide(request, prompt),
             speech,
         )
@@ -241,7 +247,7 @@ class LocalBackend:
         """Return the prompt, and the response with the text of a final assistant message."""
         template = self.template
         with self._naming_itself():
-            prompt = template.prompt(messages, tools, free=free)
+            prompt = template.prompt(messages, tools, speech=speech, free=free)
         response = ResponseTokens(
             template.codec,
             prompt.lead,
@@ -265,11 +271,13 @@ class LocalBackend:
                 rows = int(self._ready[0].runner.config.vocab_size) if self._ready else 0
                 self._vocabulary = Vocabulary.of(codec, rows)
         with self._naming_itself():
-            return Guide(self._vocabulary, grammar, lead, free=request.free)
+            return Guide(self._vocabulary, grammar, lead, request.offered, free=request.free)
 
     def _speech(self, request: Request) -> Speech | None:
         """How the model writes the answer in its own form, if it has one."""
-        return self.template.speech(request.tools if request.calls else (), free=request.free)
+        if request.free:
+            return self.template.speech(request.tools if request.calls else ())
+        return self.template.thinking() if request.offered.thinks else None
 
     def _chooser(self, request: Request) -> Chooser:
         model, template = self._parts()

@@ -75,8 +75,9 @@ class Context(ABC):
 
     @torch.inference_mode()
     def truncate(self, length: int) -> None:
-        """Cut the line back to its first ``length`` ids."""
+        """Cut the line back to its first ``length`` ids. Has no effect if it is shorter."""
         self._drop_paths()
+        length = min(length, len(self.ids))
         self._cut(length)
         del self.ids[length:]
         self._after = {at: logits for at, logits in self._after.items() if at < length}

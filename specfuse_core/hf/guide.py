@@ -18,7 +18,9 @@ from torch import Tensor
 
 from specfuse_core.answer.follower import Follower
 from specfuse_core.errors import InvalidConstraintError
+from specfuse_core.grammar.calls import CALL_OPEN
 from specfuse_core.grammar.matching import matcher_of, vocabulary_of
+from specfuse_core.grammar.openings import Offered
 from specfuse_core.prompts.codec import TextCodec
 
 __all__ = ["Guide", "Vocabulary"]
@@ -72,6 +74,11 @@ class Vocabulary:
         tokens = self._codec.token_bytes()
         return (tokens + [b""] * (self.size - len(tokens)))[: self.size]
 
+    @cached_property
+    def spoken(self) -> Tensor:
+        """A mask of the ids that stand for text. ``[V]``"""
+        return torch.tensor([bool(token) for token in self.tokens])
+
     def opening(self, lead: str | None) -> list[bytes]:
         """Return the bytes of each id at the beginning of an answer. ``[V]``
 
@@ -115,15 +122,23 @@ class Guide:
         vocabulary: the vocabulary of the tokenizer.
         grammar: a grammar in llguidance's dialect of Lark.
         lead: see ``Vocabulary.opening``; it applies to the first id of the answer only.
+        offered: the tools that the answer may call.
         free: whether the grammar allows any text outside of tool calls.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, grammar: str, lead: str | None, *, free: bool = False
+        self,
+        vocabulary: Vocabulary,
+        grammar: str,
+        lead: str | None,
+        offered: Offered = Offered(),  # noqa: B008 -- immutable
+        *,
+        free: bool = False,
     ) -> None:
         self._vocabulary = vocabulary
         self._grammar = grammar
         self._lead = lead
+        self._offered = offered
         self.free = free
         self._matcher = vocabulary.matcher(grammar)
         #: The committed text.
@@ -184,8 +199,15 @@ class Guide:
         """Whether the text so far satisfies the grammar."""
         return bool(self._matcher.is_accepting())
 
-    def allowed(self) -> Tensor:
-        """Return a mask of the ids that may come next. ``[V]``"""
+    def allowed(self, *, exact: bool = True) -> Tensor:
+        """Return a mask of the ids that may come next. ``[V]``
+
+        Args:
+            exact: whether :meth:`take` takes every id of the mask. Otherwise, the mask of free text
+                has every id that stands for text, which costs nothing to compute.
+        """
+        if not exact and self.free and not self._at_opening and not self._in_call:
+            return self._vocabulary.spoken.clone()
         matcher = self._matcher
         if self._at_opening:
             matcher = self._vocabulary.matcher(self._grammar, self._lead)
@@ -214,6 +236,11 @@ class Guide:
         follower = Follower(self._grammar)
         follower.push(self.text)
         return (follower.closing() or "")[:1]
+
+    @property
+    def _in_call(self) -> bool:
+        answer = self.text + self._drafted.decode(errors="ignore")
+        return CALL_OPEN in answer and self._offered.in_call(answer)
 
     @property
     def _at_opening(self) -> bool:

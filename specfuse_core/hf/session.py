@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from specfuse_core.grammar.boundaries import complete_characters
-from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN, complete_segment, in_call
+from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
+from specfuse_core.grammar.openings import Offered
+from specfuse_core.grammar.thoughts import THOUGHT_CLOSE, THOUGHT_OPEN, thinking_in
 from specfuse_core.hf.context import Context, Path, shared_length
 from specfuse_core.hf.guide import Guide
 from specfuse_core.hf.sampling import Chooser
-from specfuse_core.prompts.dialects.reading import THOUGHT_CLOSE, THOUGHT_OPEN
 from specfuse_core.prompts.dialects.speech import Speech
 from specfuse_core.prompts.template import Prompt
 from specfuse_core.prompts.tokens import ResponseTokens
@@ -46,6 +47,7 @@ class LocalSession:
         ends: end-of-turn ids.
         chooser: samples the ids of drafts.
         context_window: maximum number of tokens of prompt and answer together.
+        offered: the tools that the answer may call, and whether it may begin with reasoning.
         guide: the position in the grammar; None if the answer is unconstrained.
         speech: how the model writes the answer in its own form; None if that is the common form.
     """
@@ -58,6 +60,7 @@ class LocalSession:
         ends: frozenset[int],
         chooser: Chooser,
         context_window: int,
+        offered: Offered,
         guide: Guide | None = None,
         speech: Speech | None = None,
     ) -> None:
@@ -67,6 +70,7 @@ class LocalSession:
         self._ends = ends
         self._chooser = chooser
         self._window = context_window
+        self._offered = offered
         self._guide = guide
         self._speech = speech
         # Whether the last draft was the beginning of a call in the model's own form.
@@ -95,7 +99,16 @@ class LocalSession:
     @property
     def _is_guided(self) -> bool:
         """Whether drafts have the common form, of which the grammar masks every token."""
-        return self._speech is None or in_call(self._response.text)
+        if self._speech is None:
+            return True
+        if self._free:
+            return self._offered.in_call(self._response.answer)
+        return not thinking_in(self._response.answer)
+
+    @property
+    def _free(self) -> bool:
+        """Whether the text of the answer may be anything."""
+        return self._guide is None or self._guide.free
 
     def count_tokens(self, answer: str) -> int:
         """Count the tokens by which ``answer`` lengthens the prompt."""
@@ -106,8 +119,15 @@ class LocalSession:
         ids = self._catch_up()
         # The line still has the ids that were cut off the last draft. They open this draft.
         drafted = self._context.ids[len(ids) :][:max_tokens]
-        if self._speech is not None and not self._is_guided:
-            return self._spoken(self._speech, ids, drafted, max_tokens)
+        if self._speech is not None:
+            if not self._is_guided:
+                return self._spoken(self._speech, ids, drafted, max_tokens)
+            if not self._free and not self._response.answer.strip():
+                thought = self._thought(self._speech, ids, drafted, max_tokens)
+                if thought is not None:
+                    return thought
+            ids = self._with_header(ids)
+            drafted = self._context.ids[len(ids) :][:max_tokens]
         ends = self._draw_more(ids, drafted, max_tokens, self._guide)
         run = len(self._context.ids) - len(ids)
         self._unrun = drafted[run:]
@@ -118,9 +138,7 @@ class LocalSession:
             return Candidate(complete_characters(text), True)
         whole = complete_characters(text) or text
         # If the drafted tokens have no text, the model ends the answer.
-        return Candidate(
-            complete_segment(self._response.text, whole) if whole else whole, not whole
-        )
+        return Candidate(self._complete(whole) if whole else whole, not whole)
 
     def _spoken(
         self, speech: Speech, ids: list[int], drafted: list[int], max_tokens: int
@@ -131,23 +149,23 @@ class LocalSession:
             ends = self._draw_more(ids, drafted, limit, None)
             native = self._response.decode_marked(drafted)
             text = speech.reader.read(self._response.text, native, ended=ends)
-            if text is None:
+            if text is None or self._quotes(text):
                 text = self._response.decode(drafted)
             # Marks alone are not a text yet, and half a call cannot be read.
-            more = _CALL_TOKENS if self._calling and text == CALL_OPEN else _MARK_TOKENS
-            known = bool(text) and not (self._calling and text == CALL_OPEN)
+            more = _CALL_TOKENS if self._calling and _opens(text) else _MARK_TOKENS
+            known = bool(text) and not (self._calling and _opens(text))
             if known or ends or limit >= min(max_tokens + more, self.room):
                 break
             limit += 1
         text = text or self._response.decode(drafted)
         run = len(self._context.ids) - len(ids)
         self._unrun = drafted[run:]
-        self._calling = text == CALL_OPEN
+        self._calling = _opens(text)
         return self._common(text, drafted, ends)
 
     def _common(self, text: str, drafted: list[int], ends: bool) -> Candidate:
         """The candidate of a draft that reads ``text``, if that may follow."""
-        guide, before = self._guide, self._response.text
+        guide = self._guide
         if guide is not None and guide.legal(text) < len(text):
             # A call that the tools do not take is text.
             text = self._response.decode(drafted)
@@ -155,18 +173,62 @@ class LocalSession:
         text = complete_characters(text)
         if ends and (guide is None or guide.ends_after(text)):
             return Candidate(text, True)
-        called = text.rfind(CALL_CLOSE)
-        if called >= 0:
+        closed_at = text.rfind(CALL_CLOSE)
+        if closed_at >= 0:
             # Calls that a model writes as one list are one segment.
-            return Candidate(text[: called + len(CALL_CLOSE)])
+            return Candidate(text[: closed_at + len(CALL_CLOSE)])
         thought, closed, _ = text.partition(THOUGHT_CLOSE)
         if closed:
             # A thought and the answer after it are segments of their own.
             return Candidate(thought + closed)
         opening = THOUGHT_OPEN if text.startswith(THOUGHT_OPEN) else ""
         rest = text.removeprefix(opening)
-        whole = complete_segment(before + opening, rest) if rest else rest
+        if not text and thinking_in(self._response.answer) and not self._free:
+            # The model ended its turn within a thought, which a constrained answer cannot do.
+            return Candidate(THOUGHT_CLOSE)
+        said, called, _ = rest.partition(CALL_OPEN)
+        if self._speech is not None and called and said.strip():
+            # The line break before a call is a part of its spelling.
+            return Candidate(opening + said.rstrip())
+        whole = self._complete(rest, opening) if rest else rest
         return Candidate(opening + whole, not text)
+
+    def _thought(
+        self, speech: Speech, ids: list[int], drafted: list[int], max_tokens: int
+    ) -> Candidate | None:
+        """A draft that begins with a thought in the model's own form; None if there is none."""
+        first = drafted[0] if drafted else self._draw(ids, [], None)
+        if first not in speech.opens_thought:
+            return None
+        candidate = self._spoken(speech, ids, drafted or [first], max_tokens)
+        if candidate.text.startswith(THOUGHT_OPEN):
+            return candidate
+        self._context.truncate(len(ids))
+        self._unrun, self._calling = [], False
+        self._catch_up()
+        return None
+
+    def _with_header(self, ids: list[int]) -> list[int]:
+        """Run the marks of the model's form that precede the text. Returns the ids with them."""
+        header = self._response.header
+        if self._context.ids[len(ids) :][: len(header)] != header:
+            self._context.truncate(len(ids))
+            for id_ in header:
+                # One by one, so that the logits after each of them are known to the verification.
+                self._context.extend([id_])
+        return [*ids, *header]
+
+    def _quotes(self, text: str) -> bool:
+        """Whether a call in a draft stands where calls are text, such as in a code fence."""
+        said, called, _ = text.partition(CALL_OPEN)
+        if not called or thinking_in(self._response.answer):
+            return False
+        return not self._offered.place(self._response.answer).after(f"{said}\n").begins_line
+
+    def _complete(self, text: str, opening: str = "") -> str:
+        """Cut a draft back to a complete segment after the answer so far and ``opening``."""
+        answer = self._response.answer + opening
+        return self._offered.complete_segment(answer, text, free=self._free)
 
     def _draw_more(
         self, ids: list[int], drafted: list[int], max_tokens: int, guide: Guide | None
@@ -190,7 +252,7 @@ class LocalSession:
         """Return the candidate that was drafted under a grammar, from the bytes of its ids."""
         text = guide.drafted.decode(errors="ignore")
         if not ends:
-            text = complete_segment(guide.text, text, free=guide.free) or guide.rescue()
+            text = (self._complete(text) if text else "") or guide.rescue()
         return Candidate(text, ends)
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
@@ -218,7 +280,9 @@ class LocalSession:
 
     def commit(self, segment: Candidate) -> None:
         """Append the segment's text, and keep the rows that verification computed for it."""
-        before, guide = len(self.ids), self._guide if self._is_guided else None
+        thinks = self._speech is not None and segment.text.lstrip().startswith(THOUGHT_OPEN)
+        guide = self._guide if self._is_guided and not thinks else None
+        before = len(self.ids)
         self._response.push(segment.text)
         self._calling = False
         ids, drafted = self.ids, self._context.ids + self._unrun
@@ -277,23 +341,27 @@ class LocalSession:
 
     def _draw(self, ids: list[int], drafted: list[int], guide: Guide | None) -> int | None:
         """Sample the next id; None if the grammar allows none."""
-        allowed = None
-        if guide is not None:
-            allowed = guide.allowed()
-            allowed[sorted(self._ends)] = guide.may_end
-            if not allowed.any():
-                return None
         at = len(ids) + len(drafted) - 1
         if at == len(self._context.ids):
             self._context.extend(drafted[-1:])
         logits = self._context.logits_after(at)
-        if allowed is not None:
-            logits = logits.masked_fill(~allowed.to(logits.device), -torch.inf)
-        id_ = self._chooser.choose(logits, at + 1, [*ids, *drafted])
-        if guide is not None and id_ not in self._ends and not guide.take(id_):
+        for exact in (False, True):
+            masked = logits if guide is None else self._masked(logits, guide, exact=exact)
+            if masked is None:
+                return None
+            id_ = self._chooser.choose(masked, at + 1, [*ids, *drafted])
+            if guide is None or id_ in self._ends or guide.take(id_):
+                self._spend(drafted=1)
+                return id_
+        return None
+
+    def _masked(self, logits: Tensor, guide: Guide, *, exact: bool) -> Tensor | None:
+        """The logits of the ids that the grammar allows; None if it allows none. ``[V]``"""
+        allowed = guide.allowed(exact=exact)
+        allowed[sorted(self._ends)] = guide.may_end
+        if not allowed.any():
             return None
-        self._spend(drafted=1)
-        return id_
+        return logits.masked_fill(~allowed.to(logits.device), -torch.inf)
 
     def _path(self, whole: list[int], ends: bool) -> Path:
         """Return the path from the line to ``whole``; without tokens if all logits are known."""
@@ -338,3 +406,8 @@ class LocalSession:
             drafted_tokens=self._cost.drafted_tokens + drafted,
             verified_tokens=self._cost.verified_tokens + verified,
         )
+
+
+def _opens(text: str) -> bool:
+    """Whether ``text`` is the mark of a call that has not ended."""
+    return text.strip() == CALL_OPEN

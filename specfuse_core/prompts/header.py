@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from specfuse_core.answer.channels import THINKING
 from specfuse_core.errors import TemplateError
+from specfuse_core.grammar.thoughts import THINKING
 from specfuse_core.prompts.codec import TextCodec
 from specfuse_core.prompts.dialects.choosing import PROBE_TOOL
 from specfuse_core.request import Message

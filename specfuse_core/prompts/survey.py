@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specfuse_core.answer.channels import THINKING
 from specfuse_core.errors import TemplateError
+from specfuse_core.grammar.thoughts import THINKING
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.model_report import ConversationReport, TemplateReport
 from specfuse_core.prompts.template import ChatTemplate

@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from specfuse_core.answer.channels import THINKING
 from specfuse_core.errors import NoEndTokenError
+from specfuse_core.grammar.thoughts import THINKING
 from specfuse_core.grammar.tools import Tool, describe, instruct
 from specfuse_core.prompts.codec import TextCodec
 from specfuse_core.prompts.dialects.speech import Manner, Speech, answering, manner_of
@@ -105,20 +105,33 @@ class ChatTemplate:
             and self.codec.opening == tokenizer.bos_token_id
         )
 
-    def speech(self, tools: Sequence[Tool], *, free: bool = True) -> Speech | None:
+    def speech(self, tools: Sequence[Tool]) -> Speech | None:
         """How the model writes an answer in its own form; None if that is the common form.
 
         Args:
             tools: the tools that the answer may call.
-            free: whether the text of the answer may be anything; under a constraint every model
-                writes the common form.
         """
-        if not free:
-            return None
         return self.manner.speech(tools, self._marks)
 
+    def thinking(self) -> Speech | None:
+        """How the model thinks before a constrained answer, which has the common form.
+
+        None if it does not think, or writes the marks of thoughts as plain text.
+        """
+        return self.manner.thinking(self._marks)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model may write a thought: its form or its template has marks for it."""
+        return self.thinking() is not None or any(self.mentions(mark) for mark, _ in THINKING)
+
     def prompt(
-        self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, free: bool = True
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        *,
+        speech: Speech | None = None,
+        free: bool = True,
     ) -> Prompt:
         """Render and encode a conversation; a final assistant turn becomes the opening.
 
@@ -127,7 +140,8 @@ class ChatTemplate:
         Args:
             messages: the conversation.
             tools: the tools that the answer may call.
-            free: whether the text of the answer may be anything (see :meth:`speech`).
+            speech: how the answer is written; by default in the common form.
+            free: whether the text of the answer may be anything.
 
         Raises:
             TemplateError: if the template refuses every form of the conversation.
@@ -141,7 +155,7 @@ class ChatTemplate:
         rendered = self._fitting.rendered(
             *self._told([escape.hide(turn) for turn in turns], escape.hide_all(described), free)
         )
-        rendered = self.header.opened(rendered, answering=not free or self.speech(tools) is None)
+        rendered = self.header.opened(rendered, answering=speech is None)
         if self._begins:
             rendered = (self._tokenizer.bos_token or "") + rendered
         return Prompt(

@@ -53,8 +53,8 @@ class ResponseTokens:
         self._before: list[Piece] = []
         self._before_ids: list[int] = []
         self._last = _Growing(codec, continuing=continuing)
-        self.push(opening)
         self._opening = opening
+        self.push(opening)
         self._opening_tokens = len(self.ids) - self._headers(opening)
 
     @property
@@ -90,6 +90,17 @@ class ResponseTokens:
         if self._opening:
             return max(tokens - self._opening_tokens, 0)
         return tokens - _blanks(self._codec, self._lead, answer, ids, self._continuing)
+
+    @property
+    def answer(self) -> str:
+        """The text of the response after its opening."""
+        return self.text[len(self._opening) :]
+
+    @property
+    def header(self) -> list[int]:
+        """Ids of the marks that the model's form has before more text. ``[H]``"""
+        (_, ids), _, _ = self._grown("x")
+        return ids[len(self.ids) :] if ids[: len(self.ids)] == self.ids else []
 
     def decode(self, drafted: list[int]) -> str:
         """Return the text of ids that were drafted after the response."""

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specfuse_core.answer.channels import THINKING, Channels, Piece
+from specfuse_core.answer.channels import Channels, Piece
 from specfuse_core.grammar.calls import write_call
+from specfuse_core.grammar.openings import Offered
+from specfuse_core.grammar.thoughts import THINKING
 from specfuse_core.request import ToolCall
 
 CALL = write_call("get_weather", {"city": 'Os"lo}', "days": [1, {"a": "é"}]})
@@ -29,7 +31,7 @@ TEXTS = [
 
 
 def parted(pieces: list[str], *, calls: bool = True, thinks: bool = True) -> list[Piece]:
-    channels = Channels(calls=calls, thinks=thinks)
+    channels = Channels(Offered(("get_weather", "order_lamps") if calls else (), thinks))
     parts = [piece for text in pieces for piece in channels.feed(text)]
     return [*parts, *channels.flush("cut off")]
 
@@ -101,8 +103,8 @@ def test_a_call_that_was_cut_off_has_an_error(length: int) -> None:
     assert len(ended) == bool(begun)
     for call in ended:
         assert call == ToolCall("get_weather", {}, begun[0].id, error="cut off")
-    # Up to the whole mark it is no call yet, but text.
-    said = CALL[:length] if length < len("<tool_call>") else ""
+    # Up to the whole name it is no call yet, but text.
+    said = CALL[:length] if length < len('<tool_call>\n{"name": "get_weather"') else ""
     assert "".join(piece.text for piece in pieces if piece.channel == "text") == said
 
 

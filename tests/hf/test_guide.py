@@ -12,7 +12,7 @@ from ensembles import engine, parts
 from naive import assert_same_answer
 
 from specfuse_core import Choice, FusionConfig, FusionEngine, JsonSchema, Message, Regex, Request
-from specfuse_core.grammar.constraints import grammar_of
+from specfuse_core.grammar.answers import grammar_of
 from specfuse_core.hf import LocalBackend
 from specfuse_core.hf.guide import Guide, Vocabulary
 from specfuse_core.prompts.codec import TextCodec

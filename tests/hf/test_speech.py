@@ -217,7 +217,7 @@ def test_others_read_an_answer_in_their_channels() -> None:
 
 def test_under_a_constraint_the_prompt_opens_the_channel_of_the_answer() -> None:
     speaker = backend(channels())
-    request = Request.of("Hi", constraint=Choice(["yes", "no"]))
+    request = Request.of("Hi", constraint=Choice(["yes", "no"]), reasoning=False)
     ids = speaker.start(request).ids
     assert speaker.template.codec.decode_marked(ids).endswith(
         "<|start|>assistant<|channel|>final<|message|>"

@@ -14,7 +14,6 @@ import torch
 
 from specfuse_core import FusionEngine
 from specfuse_core.grammar.boundaries import complete_characters
-from specfuse_core.grammar.calls import complete_segment
 from specfuse_core.hf import LocalBackend
 from specfuse_core.model_report import ModelReport
 from specfuse_core.request import Request
@@ -132,6 +131,7 @@ class NaiveBackend:
     """Wraps a ``LocalBackend``: uses its weights and template, but not its sessions."""
 
     supports_logits = True
+    thinks = False
 
     def __init__(
         self, backend: LocalBackend, chooser: Callable[[Request], Any] | None = None
@@ -230,10 +230,19 @@ class NaiveSession:
         text = codec.decode(drafted, codec.anchor).removeprefix(space)
         return text.removeprefix(self._prompt.lead)
 
-    def _masked(self, guide: Any, logits: torch.Tensor) -> torch.Tensor:
-        allowed = guide.allowed()
-        allowed[sorted(self._backend.template.ends)] = guide.may_end
-        return logits.masked_fill(~allowed, -torch.inf)
+    def _choose(self, guide: Any, ids: list[int], drafted: list[int]) -> int | None:
+        logits = self._next([*ids, *drafted])
+        ends = sorted(self._backend.template.ends)
+        for exact in (False, True):
+            allowed = guide.allowed(exact=exact)
+            allowed[ends] = guide.may_end
+            if not allowed.any():
+                return None
+            masked = logits.masked_fill(~allowed, -torch.inf)
+            id_ = self._chooser.choose(masked, len(ids) + len(drafted), [*ids, *drafted])
+            if id_ in ends or guide.take(id_):
+                return int(id_)
+        raise AssertionError("the exact mask has an id that the grammar does not take")
 
     def _guided(self, guide: Any, max_tokens: int) -> Candidate:
         ids, drafted, ends = self.ids, [], False
@@ -241,19 +250,21 @@ class NaiveSession:
         while len(drafted) < max_tokens + 4 and len(drafted) < max(self.room, max_tokens):
             if len(drafted) >= max_tokens and guide.drafted.decode(errors="ignore"):
                 break
-            logits = self._masked(guide, self._next([*ids, *drafted]))
-            if not (logits > -torch.inf).any():
+            id_ = self._choose(guide, ids, drafted)
+            if id_ is None:
                 break
-            id_ = self._chooser.choose(logits, len(ids) + len(drafted), [*ids, *drafted])
             if id_ in self._backend.template.ends:
                 ends = True
                 break
-            assert guide.take(id_)
             drafted.append(id_)
         text = guide.drafted.decode(errors="ignore")
-        if not ends:
-            text = complete_segment(guide.text, text, free=guide.free) if text else ""
+        if text and not ends:
+            text = self._complete(text, free=guide.free)
         return Candidate(text or guide.rescue(), ends) if not ends else Candidate(text, True)
+
+    def _complete(self, text: str, *, free: bool = True) -> str:
+        answer = self._text[len(self._prompt.opening) :]
+        return self._request.offered.complete_segment(answer, text, free=free)
 
     def draft(self, max_tokens: int) -> Candidate:
         guide = self._backend._guide(self._request, self._prompt)
@@ -274,7 +285,7 @@ class NaiveSession:
         if ends:
             return Candidate(complete_characters(text), True)
         whole = complete_characters(text) or text
-        return Candidate(complete_segment(self._text, whole) if whole else whole, not whole)
+        return Candidate(self._complete(whole) if whole else whole, not whole)
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verification]:
         ids = self.ids

@@ -42,7 +42,7 @@ def speaks(
     def chooser(request: Request) -> Chooser:
         template = backend.template
         tools = request.tools if request.calls else ()
-        prompt = template.prompt(request.messages, tools, free=request.free)
+        prompt = template.prompt(request.messages, tools, speech=backend._speech(request))
         stop = template.codec.control_id(end) if end else min(template.ends)
         assert stop in template.ends
         written = text if isinstance(text, str) else text(request)

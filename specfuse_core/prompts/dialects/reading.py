@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN, write_call
+from specfuse_core.grammar.thoughts import THOUGHT_CLOSE, THOUGHT_OPEN
 from specfuse_core.prompts.dialects.table import Form
 
 if TYPE_CHECKING:
@@ -18,16 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "THOUGHTS",
-    "THOUGHT_CLOSE",
-    "THOUGHT_OPEN",
     "MakeParser",
     "Reader",
     "parser_of",
-    "thinking_in",
 ]
 
-#: How every model writes a thought in the text that all share.
-THOUGHT_OPEN, THOUGHT_CLOSE = "<think>", "</think>"
 #: How response templates call the region of a thought.
 THOUGHTS = ("thinking", "reasoning_content", "reasoning")
 
@@ -48,7 +44,7 @@ def parser_of(tokenizer: PreTrainedTokenizerBase) -> MakeParser:
     return made
 
 
-def thinking_in(text: str) -> bool:
+def _thinking_in(text: str) -> bool:
     """Whether ``text`` in the common form ends within a thought."""
     return text.lstrip().startswith(THOUGHT_OPEN) and THOUGHT_CLOSE not in text
 
@@ -93,10 +89,10 @@ class Reader:
             events = parser.feed(native)
             if ended:
                 events = [*events, *parser.finalize()[1]]
-        # What a region holds need not be what the form says.
+            return self._joined(events, before, native)
+        # What a region holds need not be what the form says, nor a call of an offered tool.
         except (ValueError, KeyError, TypeError):
             return None
-        return self._joined(events, thinking_in(before))
 
     def calls(self, native: str, *, closed: bool = False) -> tuple[str, list[Call]]:
         """The calls in a whole answer: the text that they take up, and what they are.
@@ -130,20 +126,22 @@ class Reader:
 
     def _prefix(self, before: str) -> str:
         """What tells the parser where the response stands."""
-        if thinking_in(before):
+        if _thinking_in(before):
             return self._form.thinking[0] if self._form.thinking else THOUGHT_OPEN
-        said = before.rpartition(CALL_CLOSE)[2].rpartition(THOUGHT_CLOSE)[2]
+        said = _said(before)
         return self._form.content + said.rpartition("\n")[2] if said.strip() else ""
 
-    def _joined(self, events: Sequence[Mapping[str, Any]], thinking: bool) -> str:
-        text, calling = "", False
+    def _joined(self, events: Sequence[Mapping[str, Any]], before: str, native: str) -> str:
+        text, calling, thinking = "", False, _thinking_in(before)
         for event in events:
             kind, region = event["type"], event["field"]
             if region == "tool_calls":
+                if kind == "region_open":
+                    self._check_opening(before, text, native)
                 calling = kind != "region_close"
                 if not calling:
                     calls = [self._written(*call) for call in _calls(event["value"])]
-                    text = "\n".join([text.rstrip("\n"), *calls] if text.strip() else calls)
+                    text = _line_before(_said(before), text) + "\n".join(calls)
             elif kind == "region_chunk":
                 text += self._stray.sub("", event["text"]) if self._stray else event["text"]
             elif region in THOUGHTS:
@@ -151,10 +149,37 @@ class Reader:
                 opening = "" if thinking else THOUGHT_OPEN
                 text += opening if kind == "region_open" else THOUGHT_CLOSE
                 thinking = False
-        return text + CALL_OPEN if calling else text
+        return _line_before(_said(before), text) + CALL_OPEN if calling else text
+
+    def _check_opening(self, before: str, text: str, native: str) -> None:
+        """Check that a call opens at the start of a line, unless control tokens open it.
+
+        Raises:
+            ValueError: if it opens within a line, so that the mark is quoted.
+        """
+        if self._form.inline or (self._stray is not None and self._stray.search(native)):
+            return
+        rest = native[len(text) :]
+        line = (_said(before) + text + rest[: len(rest) - len(rest.lstrip())]).rpartition("\n")[2]
+        if line.strip():
+            raise ValueError(f"a mark within the line {line!r}")
 
     def _written(self, name: str, arguments: Mapping[str, Any]) -> str:
+        if self._schemas and name not in self._schemas:
+            raise ValueError(f"no tool is named {name!r}")
         return write_call(name, _ordered(arguments, self._schemas.get(name, {})))
+
+
+def _said(before: str) -> str:
+    """The text at the end of a response, after its thought and its calls."""
+    return before.rpartition(CALL_CLOSE)[2].rpartition(THOUGHT_CLOSE)[2]
+
+
+def _line_before(said: str, text: str) -> str:
+    """``text`` after ``said``, up to the line that a call begins."""
+    if text.strip():
+        return text.rstrip("\n") + "\n"
+    return "\n" if said.rpartition("\n")[2].strip() else ""
 
 
 def _calls(value: Any) -> list[Call]:

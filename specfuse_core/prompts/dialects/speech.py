@@ -10,12 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from specfuse_core.answer.channels import THINKING
 from specfuse_core.errors import InvalidOptionError, TemplateError
 from specfuse_core.grammar.calls import CALL_OPEN
+from specfuse_core.grammar.thoughts import THINKING
 from specfuse_core.grammar.tools import Tool
 from specfuse_core.prompts.codec import TextCodec
-from specfuse_core.prompts.dialects.choosing import PROBE_TOOL, choose, known_forms, own_form
+from specfuse_core.prompts.dialects.choosing import (
+    PROBE_ARGUMENTS,
+    PROBE_TOOL,
+    choose,
+    known_forms,
+    own_form,
+)
 from specfuse_core.prompts.dialects.reading import Reader, parser_of
 from specfuse_core.prompts.dialects.spelling import Spelling
 from specfuse_core.prompts.dialects.table import COMMON, PROBE, Form
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Manner", "Speech", "answering", "manner_of"]
 
 _QUESTION = Message("user", "a")
+#: Text before a call, which no template writes.
+_SAID = "I look it up, specfuse."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +49,13 @@ class Speech:
         reader: reads its drafts.
         spelling: spells the response for it.
         drawable: control tokens that it may draft.
+        opens_thought: control tokens that open a thought.
     """
 
     reader: Reader
     spelling: Spelling
     drawable: frozenset[int]
+    opens_thought: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,28 @@ class Manner:
             if id_ not in ends and any(name in text or re.escape(name) in text for text in texts)
         }
 
+    def thinking(self, marks: Mapping[str, int]) -> Speech | None:
+        """How a thought before a constrained answer is written.
+
+        The rest of the answer is in the common form. None if thoughts need no translation.
+
+        Args:
+            marks: the control tokens of the form, see :meth:`marks`.
+        """
+        if self.form is None or self.form.thinking is None:
+            return None
+        opening, closing = self.form.thinking
+        opens = {id_ for name, id_ in marks.items() if opening.lstrip().startswith(name)}
+        if not opens:
+            return None
+        own = {id_ for name, id_ in marks.items() if name in opening + closing}
+        return Speech(
+            Reader(self.form, self._writer.parser, (), [*marks]),
+            Spelling(self.form, lambda calls: None),
+            frozenset(own),
+            frozenset(opens),
+        )
+
     def speech(self, tools: Sequence[Tool], marks: Mapping[str, int]) -> Speech | None:
         """How an answer is written; None if it needs no translation.
 
@@ -151,6 +183,8 @@ def manner_of(
     form = _with_thoughts(form, codec, told or "")
     writer.form = form
     native, end = writer.called(written[0], 1) if written else ("", None)
+    if form is not None and native:
+        writer.form = form = _after_text(form, native, writer)
     manner = Manner(form, common, told is not None, native, (), writer)
     if end is None or end in manner.marks(codec, frozenset()).values():
         return manner
@@ -177,6 +211,16 @@ def _told(rendering: Rendering) -> str | None:
     except TemplateError:
         return None
     return with_tool if PROBE in with_tool else None
+
+
+def _after_text(form: Form, native: str, writer: Writer) -> Form:
+    """``form``, with what the template writes between text and calls if that is white space."""
+    turn = writer.turn([(PROBE, PROBE_ARGUMENTS)], _SAID)
+    _, said, rest = (turn or "").partition(_SAID)
+    gap, called, _ = rest.partition(native)
+    if not said or not called or gap.strip():
+        return form
+    return replace(form, between=form.between or gap, inline="\n" not in gap)
 
 
 def _with_thoughts(form: Form | None, codec: TextCodec, told: str) -> Form | None:

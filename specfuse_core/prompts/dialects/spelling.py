@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
-from specfuse_core.prompts.dialects.reading import THOUGHT_CLOSE, THOUGHT_OPEN
+from specfuse_core.grammar.thoughts import THOUGHT_CLOSE, THOUGHT_OPEN
 from specfuse_core.prompts.dialects.table import Form
 
 __all__ = ["Piece", "Spelling"]

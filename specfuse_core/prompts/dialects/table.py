@@ -27,6 +27,8 @@ class Form:
         thinking: marks before and after a thought; None if the form has none of its own.
         content: mark between the turn's header and the text of an answer.
         between: mark between the text of an answer and the calls that follow it.
+        inline: whether calls follow text on the same line. Otherwise a mark within a line is text,
+            unless it is a control token.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Form:
     thinking: tuple[str, str] | None = None
     content: str = ""
     between: str = ""
+    inline: bool = False
 
 
 def _call(name: str, arguments: str) -> dict[str, Any]:

@@ -54,8 +54,13 @@ class Writer:
         self._codec = codec
         self.form: Form | None = None
 
-    def turn(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
-        """What the template writes for a turn of these calls after its header; None if nothing."""
+    def turn(self, calls: Sequence[tuple[str, Mapping[str, Any]]], said: str = "") -> str | None:
+        """What the template writes for a turn of these calls after its header; None if nothing.
+
+        Args:
+            calls: names and arguments of the calls.
+            said: text of the turn, before the calls.
+        """
         made = tuple(
             ToolCall(name, dict(arguments), _ID[:8] + str(place % 10))
             for place, (name, arguments) in enumerate(calls)
@@ -63,7 +68,7 @@ class Writer:
         try:
             before = self._rendering.render([_QUESTION], self._tools)
             whole = self._rendering.render(
-                [_QUESTION, Message("assistant", "", made)],
+                [_QUESTION, Message("assistant", said, made)],
                 self._tools,
                 add_generation_prompt=False,
                 style=self.style,
