@@ -11,7 +11,8 @@ import pytest
 from specfuse_core.answer.budget import Budget, Gauge, Taken
 from specfuse_core.answer.follower import Follower
 from specfuse_core.answer.limits import Limits
-from specfuse_core.grammar.constraints import JsonSchema, grammar_of
+from specfuse_core.grammar.answers import grammar_of
+from specfuse_core.grammar.constraints import JsonSchema
 
 
 def eights(text: str) -> int:

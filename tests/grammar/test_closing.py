@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from specfuse_core.answer.follower import Follower
 from specfuse_core.errors import InvalidConstraintError
 from specfuse_core.grammar.answers import grammar_of
-from specfuse_core.grammar.closing import Effort, Memory, any_close, quick_close, short_close
+from specfuse_core.grammar.closing import any_close, quick_close, short_close
 from specfuse_core.grammar.constraints import (
     Choice,
     Constraint,

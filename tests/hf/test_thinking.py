@@ -116,13 +116,14 @@ def test_a_thought_is_not_allowed_where_it_was_switched_off(thinker: str) -> Non
 
 @pytest.mark.parametrize("thinker", THINKERS)
 @pytest.mark.parametrize("limit", range(1, 60, 7))
-def test_a_thought_that_takes_all_tokens_still_leaves_valid_json(thinker: str, limit: int) -> None:
+def test_a_thought_that_takes_all_tokens_leaves_valid_json(thinker: str, limit: int) -> None:
     make, thought, opens = THINKERS[thinker]
     long = thought.replace("greet", "greet and greet " * 30)
     speaker = speaks(backend(make()), long + opens + '{"name": "Anna"}')
     answer = FusionEngine([speaker]).generate("Hi", constraint=PERSON, max_new_tokens=limit)
-    assert answer.finish_reason == "length"
-    if answer.text:
+    assert (answer.finish_reason, answer.closed_by_force) == ("length", True)
+    # The shortest object takes several tokens. With fewer, nothing can be closed.
+    if answer.text and limit > 1:
         assert json.loads(answer.text) == {"name": ""}
 
 
