@@ -36,7 +36,8 @@ def compare(tokenizer: PreTrainedTokenizerFast, owner: ChatTemplate, kind: Kind)
     """The prompt of ``owner`` for a conversation, beside ``apply_chat_template``'s."""
     theirs = _theirs(tokenizer, kind)
     try:
-        ours = list(owner.prompt(kind.turns, kind.tools).ids)
+        speech = owner.speech(kind.tools)
+        ours = list(owner.prompt(kind.turns, kind.tools, speech=speech).ids)
     except FusionError as error:
         return Comparison("refused", f"{error}" if theirs is None else f"only here: {error}")
     if theirs is None:
