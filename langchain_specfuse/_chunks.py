@@ -26,7 +26,7 @@ from specfuse_core.frameworks.cut import Cut
 from specfuse_core.trace import answer_summary, round_summary
 from specfuse_core.types import CallDelta, FinishReason
 
-__all__ = ["CUT_OFF", "PROVIDER", "Chunks", "Detail", "with_errors"]
+__all__ = ["CUT_OFF", "INVALID", "PROVIDER", "Chunks", "Detail", "with_errors"]
 
 PROVIDER = "specfuse"
 Detail = Literal["off", "summary", "rounds"]
@@ -36,9 +36,11 @@ _FIRST_CALL = 2
 #: Arguments are streamed in pieces of words with about so many characters.
 _PIECE = re.compile(r"(?s).{1,32}\S*\s*")
 
-#: Keys of the response metadata: why the answer must not be used, and the error of each invalid
+#: Keys of the response metadata: why the answer must not be used because a limit cut it, why its
+#: text is not valid under the schema of a structured answer, and the error of each invalid
 #: call by the id of the call. Merged chunks have no other place for them.
 CUT_OFF = "cut_off"
+INVALID = "invalid"
 _ERRORS = "tool_call_errors"
 
 _FINISH: dict[FinishReason, str] = {
@@ -127,6 +129,8 @@ class Chunks:
         metadata["closed_by_force"] = self._cut.closed_by_force
         if self._cut.reason is not None:
             metadata[CUT_OFF] = self._cut.reason
+        if self._cut.invalid is not None:
+            metadata[INVALID] = self._cut.invalid
         if self._errors:
             metadata[_ERRORS] = self._errors
         last.generation_info = {"finish_reason": reason}

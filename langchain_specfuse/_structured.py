@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from enum import Enum
 from typing import Any, Literal
 
 from langchain_core.exceptions import OutputParserException
@@ -24,7 +25,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ValidationError
 from pydantic.v1 import ValidationError as ValidationErrorV1
 
-from langchain_specfuse._chunks import CUT_OFF
+from langchain_specfuse._chunks import CUT_OFF, INVALID
 from specfuse_core.errors import InvalidConstraintError
 from specfuse_core.values import reason, shown
 
@@ -49,6 +50,11 @@ def schema_of(schema: Any) -> dict[str, Any]:
     Raises:
         InvalidConstraintError: if ``schema`` has no JSON schema.
     """
+    if isinstance(schema, type) and issubclass(schema, Enum):
+        raise InvalidConstraintError(
+            f"{shown(schema)} is an Enum, which is not an object. Use it as the type of a field of "
+            "a pydantic class."
+        )
     if is_pydantic(schema):
         made = schema.model_json_schema() if hasattr(schema, "model_json_schema") else None
         return dict(made if made is not None else schema.schema())
@@ -64,19 +70,22 @@ def schema_of(schema: Any) -> dict[str, Any]:
         ) from error
 
 
-def parser_of(schema: Any, method: Method, key: str) -> BaseCumulativeTransformOutputParser[Any]:
+def parser_of(
+    schema: Any, method: Method, key: str, *, calls: bool = False
+) -> BaseCumulativeTransformOutputParser[Any]:
     """Return the parser for answers of a method.
 
     Args:
         schema: the requested schema; None for any JSON object.
         method: :data:`CALLED` to parse a call; any other method parses JSON text.
         key: name of the called tool.
+        calls: whether the answer may call other tools instead of being an object.
     """
     if method == CALLED:
         if is_pydantic(schema):
             return _PydanticCall(tools=[schema], first_tool_only=True)
         return _Call(key_name=key, first_tool_only=True)
-    return _Json(target=schema if is_pydantic(schema) else None)
+    return _Json(target=schema if is_pydantic(schema) else None, calls=calls)
 
 
 class _Strict(BaseCumulativeTransformOutputParser[Any]):
@@ -98,16 +107,23 @@ class _Strict(BaseCumulativeTransformOutputParser[Any]):
 
 
 class _Json(_Strict):
-    """Parses JSON text, to a pydantic object if ``target`` is a class."""
+    """Parses JSON text, to a pydantic object if ``target`` is a class.
+
+    If ``calls`` is True, an answer that calls tools is None.
+    """
 
     target: Any = None
+    calls: bool = False
 
     def _check(self, message: AIMessage | None, text: str) -> None:
         _check_whole(message, text)
+        if self._called(message):
+            return
         try:
             json.loads(text)
         except ValueError as error:
             raise _unfinished(message, text) from error
+        _check_valid(message, text)
 
     def parse(self, text: str) -> Any:
         return self.parse_result([Generation(text=text)])
@@ -116,11 +132,16 @@ class _Json(_Strict):
         text = result[0].text
         if not partial:
             self._check(_message(result[0]), text)
+            if self._called(_message(result[0])):
+                return None
             return self._made(json.loads(text), text)
         try:
             return self._made(parse_partial_json(text), text)
         except (ValueError, OutputParserException):
             return None
+
+    def _called(self, message: AIMessage | None) -> bool:
+        return self.calls and message is not None and bool(message.tool_calls)
 
     def _made(self, found: Any, text: str) -> Any:
         if self.target is None:
@@ -196,6 +217,17 @@ def _check_whole(message: AIMessage | None, text: str) -> None:
         raise OutputParserException(
             f"the answer {_written(message, text)!r} is incomplete, because {reason}. Use a larger "
             "max_tokens, or on_limit='close' to get the incomplete object.",
+            llm_output=text,
+        )
+
+
+def _check_valid(message: AIMessage | None, text: str) -> None:
+    """Raise an error if the answer is JSON, but not valid under its schema."""
+    problem = message.response_metadata.get(INVALID) if message else None
+    if problem is not None:
+        raise OutputParserException(
+            f"the answer {text!r} is not valid under its schema: {problem}. Ask again, or make the "
+            "schema less strict.",
             llm_output=text,
         )
 

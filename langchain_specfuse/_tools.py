@@ -7,16 +7,21 @@ messages.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
+from types import FunctionType, MethodType
 from typing import Any
 
+from langchain_core.tools import BaseTool, create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel, RootModel
 
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidToolError
-from specfuse_core.frameworks.providers import choice_of, closed, constraint_of
+from specfuse_core.frameworks.providers import choice_of, constraint_of
+from specfuse_core.frameworks.schemas import as_argument, is_object, is_recursive
 from specfuse_core.values import listed, reason, shown
 
-__all__ = ["choice_of", "closed", "constraint_of", "described", "tools_of"]
+__all__ = ["choice_of", "constraint_of", "described", "tools_of"]
 
 
 def described(tools: Sequence[Any], *, strict: bool | None = None) -> list[dict[str, Any]]:
@@ -36,8 +41,17 @@ def described(tools: Sequence[Any], *, strict: bool | None = None) -> list[dict[
 def _described(tool: Any, strict: bool | None) -> dict[str, Any]:
     if isinstance(tool, Tool):
         return tool.as_dict()
+    if isinstance(tool, type) and issubclass(tool, Enum):
+        raise InvalidToolError(
+            f"{shown(tool)} is an Enum, which is no object with arguments. Use it as the type of a "
+            "field of a pydantic class."
+        )
     try:
-        form = convert_to_openai_tool(tool, strict=strict)
+        form = convert_to_openai_tool(_of_schema(tool), strict=strict)
+        parameters = _own_schema(tool)
+        if parameters is not None and "function" in form:
+            function = {**form["function"], "parameters": parameters}
+            form = convert_to_openai_tool(function, strict=strict)
     # Schemas of users' classes can raise any error.
     except Exception as error:
         raise InvalidToolError(
@@ -50,6 +64,41 @@ def _described(tool: Any, strict: bool | None) -> dict[str, Any]:
             "function instead."
         )
     return form
+
+
+def _of_schema(tool: Any) -> Any:
+    """Return a JSON schema with a title as a tool, and anything else unchanged.
+
+    langchain-core leaves out the parameters of a schema without ``properties``.
+    """
+    if not isinstance(tool, dict) or "title" not in tool or "name" in tool or "function" in tool:
+        return tool
+    schema = {key: value for key, value in tool.items() if key not in ("title", "description")}
+    described = str(tool.get("description") or "")
+    return {"name": tool["title"], "description": described, "parameters": schema}
+
+
+def _own_schema(tool: Any) -> dict[str, Any] | None:
+    """Return the schema of a tool if langchain-core would change its meaning.
+
+    langchain-core replaces references by what they lead to, which loses recursion. The root of a
+    ``RootModel`` that is not an object becomes an argument.
+    """
+    model = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
+    if isinstance(model, FunctionType | MethodType):
+        model = create_schema_from_function(
+            model.__name__, model, parse_docstring=True, error_on_invalid_docstring=False
+        )
+    schema: dict[str, Any]
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        schema = model.model_json_schema()
+        if issubclass(model, RootModel) and not is_object(schema):
+            return as_argument(schema)
+    elif isinstance(tool, BaseTool) and isinstance(model, dict):
+        schema = model
+    else:
+        return None
+    return schema if is_recursive(schema) or "properties" not in schema else None
 
 
 def tools_of(forms: Sequence[Any]) -> tuple[Tool, ...]:

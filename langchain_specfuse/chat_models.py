@@ -36,6 +36,7 @@ from specfuse_core.errors import InvalidOptionError
 from specfuse_core.frameworks.aliases import accepting
 from specfuse_core.frameworks.arguments import check_call, request_options
 from specfuse_core.frameworks.cut import Cut
+from specfuse_core.frameworks.schemas import check_forms
 from specfuse_core.values import shown
 
 __all__ = ["ChatSpecFuse"]
@@ -330,7 +331,9 @@ class ChatSpecFuse(Ensemble):
             kwargs: any other argument of a call.
 
         Raises:
-            InvalidToolError: if an object does not describe a tool.
+            InvalidToolError: if an object does not describe a tool, or no arguments satisfy its
+                schema.
+            InvalidConstraintError: if the same holds for ``response_format``.
             UnknownToolError: if ``tool_choice`` names an unknown tool.
         """
         bound: builtins.dict[str, Any] = dict(kwargs)
@@ -344,7 +347,13 @@ class ChatSpecFuse(Ensemble):
             bound["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
             bound["response_format"] = _response_format(response_format)
+        self._check_forms(bound)
         return self.bind(**bound)
+
+    def _check_forms(self, bound: builtins.dict[str, Any]) -> None:
+        values = self._values(bound)
+        with accepting():
+            check_forms(values, tools_of(values.get("tools") or ()))
 
     def with_structured_output(
         self,
@@ -353,6 +362,7 @@ class ChatSpecFuse(Ensemble):
         method: Method = JSON,
         include_raw: bool = False,
         strict: bool | None = None,
+        tools: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, builtins.dict[str, Any] | BaseModel]:
         """Return this model with answers that are objects of ``schema``.
@@ -366,11 +376,14 @@ class ChatSpecFuse(Ensemble):
                 forces a tool call, and the models see the tool's descriptions.
             include_raw: return ``{"raw": ..., "parsed": ..., "parsing_error": ...}``.
             strict: as for :meth:`bind_tools`.
+            tools: tools that the models may call instead of answering; needs ``include_raw``. If
+                they do, ``parsed`` and ``parsing_error`` are None.
             kwargs: other arguments of a call.
 
         Raises:
             InvalidOptionError: if the method is unknown, or needs a schema and there is none.
-            InvalidConstraintError: if ``schema`` has no JSON schema.
+            InvalidConstraintError: if ``schema`` has no JSON schema, or no value satisfies it.
+            InvalidToolError: the same for ``"function_calling"``.
         """
         if method not in (CALLED, JSON, "json_mode"):
             raise InvalidOptionError.of(
@@ -384,11 +397,17 @@ class ChatSpecFuse(Ensemble):
         key = ""
         if schema is not None:
             traced = {"method": method, "strict": strict}
-            kwargs["ls_structured_output_format"] = {"kwargs": traced, "schema": schema}
+            kwargs["ls_structured_output_format"] = {"kwargs": traced, "schema": _traced(schema)}
+        if tools is not None and (method == CALLED or not include_raw):
+            raise InvalidOptionError(
+                "tools need include_raw=True and method='json_schema' or 'json_mode', because an "
+                "answer that calls a tool is not an object of the schema."
+            )
         if method == CALLED:
+            schema = _titled(schema)
             key = described([schema])[0]["function"]["name"]
             model = self.bind_tools(
-                [schema],  # type: ignore[list-item]
+                [schema],
                 tool_choice=key,
                 strict=strict,
                 parallel_tool_calls=False,
@@ -396,8 +415,8 @@ class ChatSpecFuse(Ensemble):
             )
         else:
             form = {"type": "json_object"} if schema is None else _response_format(schema)
-            model = self.bind(response_format=form, **kwargs)
-        parser = parser_of(schema, method, key)
+            model = self.bind_tools(tools or (), response_format=form, strict=strict, **kwargs)
+        parser = parser_of(schema, method, key, calls=bool(tools))
         if not include_raw:
             return model | parser
         parsed = RunnablePassthrough.assign(
@@ -416,3 +435,15 @@ def _response_format(form: Any) -> builtins.dict[str, Any]:
     schema = schema_of(form)
     name = str(schema.get("title") or "answer")
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
+
+
+def _traced(schema: Any) -> Any:
+    """Return a schema that langchain-core can convert for its traces."""
+    several = isinstance(schema, dict) and not isinstance(schema.get("type", ""), str)
+    return {**schema, "type": "object"} if several else schema
+
+
+def _titled(schema: Any) -> Any:
+    """Give a JSON schema without a name a title, which is the name of its tool."""
+    named = isinstance(schema, dict) and {"title", "name", "function"} & set(schema)
+    return schema if named or not isinstance(schema, dict) else {"title": "answer", **schema}

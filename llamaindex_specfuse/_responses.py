@@ -28,7 +28,7 @@ from specfuse_core.frameworks.cut import Cut
 from specfuse_core.trace import answer_summary
 from specfuse_core.types import CallDelta, FinishReason
 
-__all__ = ["Answer", "as_completion", "call_errors", "cut_off", "finish_reason", "whole"]
+__all__ = ["Answer", "as_completion", "call_errors", "cut_off", "finish_reason", "invalid", "whole"]
 
 
 class Answer:
@@ -106,6 +106,7 @@ class Answer:
             **answer_summary(finish, usage),
             "closed_by_force": self._cut.closed_by_force,
             "cut_off": self._cut.reason,
+            "invalid": self._cut.invalid,
             "invalid_tool_calls": self._invalid,
             "segments": self._segments,
         }
@@ -157,6 +158,11 @@ def finish_reason(response: ChatResponse) -> str | None:
 def cut_off(response: ChatResponse) -> str | None:
     """Return why the answer must not be used; None if it may be used."""
     return _summary(response).get("cut_off")
+
+
+def invalid(response: ChatResponse) -> str | None:
+    """Return why the text is not valid under the schema of a structured answer."""
+    return _summary(response).get("invalid")
 
 
 def call_errors(response: ChatResponse) -> list[str]:

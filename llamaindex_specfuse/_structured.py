@@ -14,10 +14,11 @@ from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.types import Model, PydanticProgramMode
 from pydantic_core import from_json
 
-from llamaindex_specfuse._responses import cut_off, finish_reason
+from llamaindex_specfuse._responses import call_errors, cut_off, finish_reason, invalid
 from llamaindex_specfuse.errors import StructuredAnswerError
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidConstraintError
+from specfuse_core.frameworks.schemas import ROOT, as_argument, is_object
 from specfuse_core.values import shown
 
 __all__ = ["Form"]
@@ -48,6 +49,7 @@ class Form(Generic[Model]):
             ) from error
         self._class = output_cls
         self._called = mode == PydanticProgramMode.FUNCTION
+        self._wrapped = self._called and not is_object(self._schema)
         self._flexible: type[FlexibleModel] | None = None
         self._shown: Any = None
 
@@ -57,7 +59,8 @@ class Form(Generic[Model]):
         name = self._class.__name__
         if self._called:
             description = str(self._schema.get("description") or "")
-            tool = Tool("".join(c if c.isalnum() else "_" for c in name), description, self._schema)
+            schema = as_argument(self._schema) if self._wrapped else self._schema
+            tool = Tool("".join(c if c.isalnum() else "_" for c in name), description, schema)
             return {
                 "tools": [tool.as_dict()],
                 "tool_choice": tool.name,
@@ -78,6 +81,12 @@ class Form(Generic[Model]):
             raise StructuredAnswerError(
                 f"the answer {text!r} is not a whole {self._class.__name__}, because {reason}. Use "
                 "a larger max_tokens, or on_limit='close' to get the incomplete object."
+            )
+        problem = invalid(response) or " ".join(call_errors(response)).rstrip(".")
+        if problem:
+            raise StructuredAnswerError(
+                f"the answer is not valid under the schema of {self._class.__name__}: {problem}. "
+                "Ask again, or make the schema less strict."
             )
         try:
             return self._class.model_validate_json(text)
@@ -116,8 +125,9 @@ class Form(Generic[Model]):
         if not self._called:
             return response.message.content or ""
         calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
-        arguments = calls[0].tool_kwargs if calls else ""
+        arguments: Any = calls[0].tool_kwargs if calls else ""
         # Arguments that are still growing are a string.
         if isinstance(arguments, str):
-            return arguments
+            return arguments.removeprefix(f'{{"{ROOT}": ') if self._wrapped else arguments
+        arguments = arguments[ROOT] if self._wrapped else arguments
         return json.dumps(arguments, ensure_ascii=False)

@@ -15,7 +15,8 @@ from llama_index.core.llms.llm import ToolSelection
 from llamaindex_specfuse._messages import calls_of
 from specfuse_core import Tool
 from specfuse_core.errors import InvalidToolError
-from specfuse_core.values import listed, shown
+from specfuse_core.frameworks.schemas import as_argument, is_object
+from specfuse_core.values import listed, reason, shown
 
 __all__ = ["described", "selections", "tools_of"]
 
@@ -46,7 +47,28 @@ def _tool(tool: Any) -> Tool:
             f"{shown(tool)} cannot be used as a tool. Use a FunctionTool, a QueryEngineTool or "
             "another BaseTool."
         )
-    return Tool(metadata.name, metadata.description or "", metadata.get_parameters_dict())
+    try:
+        parameters = _parameters(metadata)
+    # Schemas of users' classes can raise any error.
+    except Exception as error:
+        raise InvalidToolError(
+            f"the arguments of the tool {shown(metadata.name)} have no JSON schema "
+            f"({reason(error)}). Use types that have one."
+        ) from error
+    return Tool(metadata.name, metadata.description or "", parameters)
+
+
+def _parameters(metadata: Any) -> dict[str, Any]:
+    """Return the schema of a tool's arguments.
+
+    ``get_parameters_dict`` leaves out everything but the properties, as a reference at the top of a
+    recursive class.
+    """
+    model = metadata.fn_schema
+    own: dict[str, Any] = model.model_json_schema() if hasattr(model, "model_json_schema") else {}
+    if not own or "properties" in own:
+        return dict(metadata.get_parameters_dict())
+    return own if is_object(own) else as_argument(own)
 
 
 def selections(message: ChatMessage) -> list[ToolSelection]:

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
+from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictEndEvent,
@@ -18,6 +19,7 @@ from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictStartEvent,
 )
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.program.utils import FlexibleModel
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools import BaseTool, ToolOutput
@@ -28,8 +30,10 @@ from llama_index_instrumentation import get_dispatcher
 from llamaindex_specfuse._endpoints import Endpoints
 from llamaindex_specfuse._responses import call_errors, finish_reason
 from llamaindex_specfuse._structured import Form
-from llamaindex_specfuse._tools import described, selections
+from llamaindex_specfuse._tools import described, selections, tools_of
 from llamaindex_specfuse.errors import ToolCallError
+from specfuse_core.frameworks.aliases import accepting
+from specfuse_core.frameworks.schemas import check_forms
 
 __all__ = ["SpecFuseLLM"]
 
@@ -331,6 +335,18 @@ class SpecFuseLLM(Endpoints):
         return _Extended(super()._extend_messages(messages))
 
     # --- structured answers -------------------------------------------------------------------
+
+    def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> StructuredLLM:
+        """Return an LLM whose answers are objects of ``output_cls``.
+
+        Raises:
+            InvalidConstraintError: if it is not a pydantic class, or no object satisfies its
+                schema.
+        """
+        asked = Form(output_cls, self.pydantic_program_mode).options
+        with accepting():
+            check_forms(self._values(asked), tools_of(asked.get("tools", ())))
+        return super().as_structured_llm(output_cls, **kwargs)
 
     def _formed(
         self,

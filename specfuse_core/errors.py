@@ -34,6 +34,7 @@ The warnings::
     FusionWarning                     root of all warnings; derives from UserWarning
         AdapterBaseWarning            an adapter was trained on another base model
         HiddenContentWarning          media of a model or a tool became a placeholder
+        RelaxedSchemaWarning          a part of a schema is only checked in the finished value
         SlowMethodWarning             a model runs slower than it should
 
 No error derives from ValueError, TypeError or RuntimeError. LlamaIndex treats the first two as an
@@ -68,6 +69,7 @@ __all__ = [
     "NotPicklableError",
     "PickleWeightsError",
     "PromptTooLongError",
+    "RelaxedSchemaWarning",
     "RequestError",
     "SlowMethodWarning",
     "TemplateError",
@@ -208,6 +210,14 @@ class AdapterBaseWarning(FusionWarning):
 
 class HiddenContentWarning(FusionWarning):
     """Issued if the message of a model or a tool has media. A placeholder stands for them."""
+
+
+class RelaxedSchemaWarning(FusionWarning):
+    """Issued once per schema if it has keywords that cannot be enforced while the models write.
+
+    The finished value is checked: an invalid call has an error, and an invalid structured answer is
+    an error. ``strict_schema=True`` refuses such schemas.
+    """
 
 
 class SlowMethodWarning(FusionWarning):

@@ -69,6 +69,9 @@ class Request:
             of each chat template that has one (``enable_thinking``, ``thinking``,
             ``reasoning_effort``). A number allows that many tokens of thinking. None leaves the
             templates as they are; before a constrained answer, models that think may think.
+        strict_schema: whether to refuse a schema of the constraint or of a tool if the grammar
+            cannot enforce all of its keywords. By default, the finished value is checked: a call
+            that is not valid has an ``error``, and an invalid answer has ``Generation.invalid``.
 
     Raises:
         RequestError: if the conversation, a stop string, the constraint or a tool is invalid.
@@ -87,6 +90,7 @@ class Request:
     on_limit: OnLimit = "error"
     context_window: int | None = None
     reasoning: bool | int | None = None
+    strict_schema: bool = False
 
     def __post_init__(self) -> None:
         if self.constraint is not None and not isinstance(self.constraint, Constraint):
@@ -124,6 +128,10 @@ class Request:
             )
         if self.reasoning is not None and self.reasoning < 0:
             raise InvalidLimitError.of("reasoning", f"must be at least 0, got {self.reasoning}.")
+        if not isinstance(self.strict_schema, bool):
+            raise InvalidOptionError.of(
+                "strict_schema", f"must be True or False, got {shown(self.strict_schema)}."
+            )
         if self.on_limit not in get_args(OnLimit):
             raise InvalidOptionError.of(
                 "on_limit", f"must be 'error' or 'close', got {shown(self.on_limit)}."

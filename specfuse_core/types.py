@@ -167,6 +167,8 @@ class Segment:
         closed_by_force: whether no model chose the text, because it had to close a constraint or a
             tool call at a limit. It is also set on the last segment of an answer that a limit cut
             inside a constraint or a tool call.
+        invalid: why the text of the answer is not valid under the schema of its constraint; set on
+            the last segment only.
     """
 
     text: str
@@ -176,6 +178,7 @@ class Segment:
     channel: Channel = "text"
     call: CallDelta | None = None
     closed_by_force: bool = False
+    invalid: str | None = None
 
     @property
     def author(self) -> str | None:
@@ -285,6 +288,11 @@ class Generation:
         Text that closes the constraint may have been added, which no model chose.
         """
         return any(segment.closed_by_force for segment in self.segments)
+
+    @property
+    def invalid(self) -> str | None:
+        """Why the text is not valid under the schema of its constraint; None if it is valid."""
+        return self.segments[-1].invalid
 
     @property
     def rounds(self) -> tuple[Round, ...]:

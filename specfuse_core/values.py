@@ -29,7 +29,7 @@ def shown(value: object) -> str:
     return _shortened(text)
 
 
-def reason(error: Exception) -> str:
+def reason(error: Exception | str) -> str:
     """Return the message of an error in one line, for the message of another one."""
     return _shortened(" ".join(str(error).split()).rstrip("."))
 

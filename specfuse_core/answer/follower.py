@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from llguidance import LLTokenizer
 
+from specfuse_core.answer.validity import check_schemas
 from specfuse_core.errors import InvalidConstraintError, InvalidToolError
 from specfuse_core.grammar.answers import grammar_of
 from specfuse_core.grammar.closing import any_close, quick_close, short_close
@@ -110,6 +111,7 @@ def follow(request: Request) -> Follower | None:
         InvalidConstraintError: if the constraint is invalid, not supported, or allows no text.
         InvalidToolError: if the same holds for the parameters of a tool.
     """
+    check_schemas(request)
     grammar = request.grammar
     if grammar is None:
         return None

@@ -111,8 +111,16 @@ class Growth:
         seed = self._request.sampling.seed or 0
         usage = Usage(prompt_tokens, self.budget.spent, seed, models, limit)
         cut = finish not in ("stop", "stop_sequence")
-        last = Segment("", None if forced else played, finish, usage, closed_by_force=forced)
-        return joined([*shown, *self._outlet.flush(error, played, cut=cut), last])
+        held = self._outlet.flush(error, played, cut=cut)
+        last = Segment(
+            "",
+            None if forced else played,
+            finish,
+            usage,
+            closed_by_force=forced,
+            invalid=self._outlet.problem,
+        )
+        return joined([*shown, *held, last])
 
     def _is_cut(self, finish: FinishReason) -> bool:
         """Whether the answer ends inside a constraint or a tool call."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from specfuse_core.answer.channels import Channels, Piece
+from specfuse_core.answer.validity import Validity
 from specfuse_core.grammar.boundaries import StopBuffer
 from specfuse_core.request import Request
 from specfuse_core.types import Channel, Round, Segment
@@ -27,6 +28,8 @@ class Outlet:
     def __init__(self, request: Request) -> None:
         self._channels = Channels(request.offered)
         self._stops = StopBuffer(request.stop)
+        self._validity = Validity(request)
+        self._text = ""
         self._fed = 0
         self._said = 0
         self._shown = 0
@@ -71,7 +74,13 @@ class Outlet:
         ]
         held = "" if self.stopped else self._stops.flush()
         self._shown += len(held)
+        self._text += held
         return [*segments, self._segment(held, played)] if held else segments
+
+    @property
+    def problem(self) -> str | None:
+        """Why the text of the answer is not valid under the schema of its constraint."""
+        return self._validity.problem(self._text)
 
     def _segments(self, pieces: Iterable[Piece], played: Round | None) -> list[Segment]:
         segments: list[Segment] = []
@@ -83,13 +92,14 @@ class Outlet:
                 self._said += len(text)
                 text, self.stopped = self._stops.feed(text)
                 self._shown += len(text)
+                self._text += text
             if text or piece.call:
                 segments.append(self._segment(text, played, piece))
         return segments
 
     def _segment(self, text: str, played: Round | None, piece: Piece | None = None) -> Segment:
         channel: Channel = piece.channel if piece else "text"
-        call = piece.call if piece else None
+        call = self._validity.checked(piece.call) if piece else None
         return Segment(text, played, channel=channel, call=call, closed_by_force=self._forced)
 
 

@@ -38,6 +38,7 @@ _CALL = (
     "model",
     "on_limit",
     "stop",
+    "strict_schema",
     "timeout",
 )
 
@@ -121,7 +122,7 @@ def request_options(
     options = given(values, SAMPLING)
     if values.get("max_tokens") is not None:
         options["max_new_tokens"] = values["max_tokens"]
-    options |= given(values, ("context_window", "max_call_tokens", "on_limit"))
+    options |= given(values, ("context_window", "max_call_tokens", "on_limit", "strict_schema"))
     if stop:
         options["stop"] = stop
     constraint = values.get("constraint") or constraint_of(values.get("response_format"))

@@ -17,7 +17,7 @@ __all__ = ["Cut"]
 
 
 class Cut:
-    """What a limit cut from one answer.
+    """What a limit cut from one answer, and whether its text is valid.
 
     Args:
         values: the fields of the model, replaced by the arguments of the call.
@@ -32,10 +32,13 @@ class Cut:
         self.closed_by_force = False
         #: Why the answer must not be used; None if it may be used.
         self.reason: str | None = None
+        #: Why a structured answer is not valid under its schema; None if it is valid.
+        self.invalid: str | None = None
 
     def watched(self, segment: Segment) -> Segment:
         """Return the segment to deliver."""
         self.closed_by_force |= segment.closed_by_force
+        self.invalid = self.invalid or segment.invalid
         if segment.finish_reason and self.closed_by_force and not self._tolerated:
             limit = segment.usage.limit if segment.usage else None
             self.reason = renamed_options(ENDED[segment.finish_reason].format(limit))

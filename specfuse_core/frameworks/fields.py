@@ -118,6 +118,10 @@ class EngineFields(BaseModel):
     """What happens to a tool call or a structured answer that reaches a limit. ``"error"`` makes
     the call invalid, and a structured answer an error. ``"close"`` completes the JSON and delivers
     it as if the models had finished it."""
+    strict_schema: bool = False
+    """Whether to refuse a schema of a tool or of an answer that cannot be enforced completely while
+    the models write. By default, such keywords are checked in the finished value: an invalid call
+    is not run, and an invalid structured answer is an error."""
     stop: list[str] | str | None = None
     """Strings that end an answer. The answer does not include them."""
     timeout: float | None = None

@@ -14,7 +14,7 @@ from specfuse_core.grammar.constraints import Constraint, JsonObject, JsonSchema
 from specfuse_core.grammar.tools import Tool, check_tools
 from specfuse_core.values import check_json, shown
 
-__all__ = ["choice_of", "closed", "constraint_of"]
+__all__ = ["choice_of", "constraint_of"]
 
 
 def choice_of(choice: Any, tools: Sequence[Tool]) -> str:
@@ -76,51 +76,9 @@ def constraint_of(response_format: Any) -> Constraint | None:
         inner = response_format.get("json_schema")
         schema = (inner if isinstance(inner, Mapping) else response_format).get("schema")
         if isinstance(schema, Mapping):
-            return JsonSchema(closed(schema))
+            return JsonSchema(schema, closed=True)
     raise InvalidConstraintError(
         "response_format must be "
         '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}, '
         f'{{"type": "json_object"}} or {{"type": "text"}}, got {shown(response_format)}.'
     )
-
-
-#: Keywords that may define other properties of the same object.
-_JOINT = {"allOf", "anyOf", "oneOf", "if", "$ref", "$dynamicRef", "not", "patternProperties"}
-_INNER = ("properties", "$defs", "definitions")
-
-
-def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``schema`` with ``additionalProperties: false`` where it does not set it.
-
-    Any valid value is also valid under ``schema``. Models write endless properties if additional
-    ones are allowed.
-    """
-    if _mentions(schema, "allOf"):
-        # The object combines several schemas. Closing one excludes properties of the others.
-        return dict(schema)
-    whole: dict[str, Any] = _closed(schema)
-    return whole
-
-
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    inner: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in _INNER and isinstance(value, Mapping):
-            inner[key] = {name: _closed(each) for name, each in value.items()}
-        elif key in ("items", "prefixItems", "anyOf", "oneOf"):
-            inner[key] = _closed(value)
-        else:
-            inner[key] = value
-    if "properties" in inner and not _JOINT & set(inner):
-        inner.setdefault("additionalProperties", False)
-    return inner
-
-
-def _mentions(schema: Any, keyword: str) -> bool:
-    if isinstance(schema, Mapping):
-        return keyword in schema or any(_mentions(value, keyword) for value in schema.values())
-    return isinstance(schema, list) and any(_mentions(value, keyword) for value in schema)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specfuse_core.errors import InvalidConstraintError
+from specfuse_core.grammar.relaxing import Relaxed, relaxed
 from specfuse_core.values import check_json, check_text, shown
 
 __all__ = [
@@ -37,24 +38,25 @@ _STYLE = {
 }
 
 
-#: Distance between an exclusive bound and the inclusive one that replaces it.
-_HAIR = 1e-6
-
-
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
     """JSON that is valid under a JSON schema.
 
-    Characters are not escaped. Control characters that have no short escape cannot occur.
+    Keywords that the grammar cannot enforce, such as ``uniqueItems``, are checked in the finished
+    answer (see ``Generation.invalid``). Characters are not escaped. Control characters that have no
+    short escape cannot occur.
 
     Args:
-        schema: the JSON schema (the subset of draft 2020-12 that llguidance supports).
+        schema: the JSON schema, in any version. References must lead to places within it.
+        closed: whether objects may only have the properties that the schema names, where it does
+            not allow or forbid others itself. Models write endless properties if they may.
 
     Raises:
         InvalidConstraintError: if the schema is neither a mapping nor a bool.
     """
 
     schema: Mapping[str, Any] | bool
+    closed: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.schema, Mapping | bool):
@@ -64,8 +66,17 @@ class JsonSchema:
         if not isinstance(self.schema, bool):
             check_json(dict(self.schema), "the schema", InvalidConstraintError)
 
+    @property
+    def relaxed(self) -> Relaxed:
+        """The schema that the grammar enforces, and what it does not enforce.
+
+        Raises:
+            InvalidConstraintError: if it is not a JSON schema, or no value satisfies it.
+        """
+        return relaxed(self.schema, closed=self.closed)
+
     def _rules(self) -> str:
-        return f"start: {_json(self.schema)}\n"
+        return f"start: {_json(self.relaxed.schema)}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +179,8 @@ def rules_of(constraint: Constraint) -> str:
     return constraint._rules()
 
 
-def json_rule(schema: Mapping[str, Any] | bool) -> str:
-    """Return the right side of a rule for JSON that is valid under ``schema``.
-
-    Raises:
-        InvalidConstraintError: if the schema is not JSON.
-    """
+def json_rule(schema: Mapping[str, Any]) -> str:
+    """Return the right side of a rule for JSON that is valid under a relaxed ``schema``."""
     return _json(schema)
 
 
@@ -182,59 +189,8 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _json(schema: Mapping[str, Any] | bool) -> str:
-    if isinstance(schema, bool):
-        schema = {} if schema else {"enum": []}
-    try:
-        return f"%json {json.dumps({**_exact(schema), 'x-guidance': _STYLE}, ensure_ascii=False)}"
-    except (TypeError, ValueError) as error:
-        raise InvalidConstraintError(
-            f"the schema cannot be written as JSON ({error}); use only JSON values."
-        ) from error
-
-
-def _exact(schema: Any) -> Any:
-    """Replace bounds in ``schema`` that llguidance does not follow exactly.
-
-    llguidance 1.9.1 treats an exclusive whole-number bound as inclusive if the other bound is a
-    fraction less than 1 away.
-    """
-    if isinstance(schema, list | tuple):
-        return [_exact(each) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    exact = {
-        key: value if key in ("const", "enum", "default", "examples") else _exact(value)
-        for key, value in schema.items()
-    }
-    _check_least(exact)
-    low, high = exact.get("exclusiveMinimum"), exact.get("exclusiveMaximum")
-    below, above = exact.get("minimum", low), exact.get("maximum", high)
-    if _within_one(low, above):
-        exact["minimum"] = max(exact.pop("exclusiveMinimum") + _HAIR, below)
-    if _within_one(below, high):
-        exact["maximum"] = min(exact.pop("exclusiveMaximum") - _HAIR, above)
-    return exact
-
-
-def _check_least(schema: Mapping[str, Any]) -> None:
-    """Check ``minProperties``: keys that the schema does not name may occur twice.
-
-    Raises:
-        InvalidConstraintError: if the required keys alone do not reach it.
-    """
-    least, required = schema.get("minProperties", 0), schema.get("required", ())
-    known = isinstance(least, int) and isinstance(required, list | tuple)
-    if known and least > len(set(required)):
-        raise InvalidConstraintError(
-            f"minProperties={least} is larger than the number of required keys, which is not "
-            "supported; list the keys in 'required'."
-        )
-
-
-def _within_one(low: Any, high: Any) -> bool:
-    numbers = isinstance(low, int | float) and isinstance(high, int | float)
-    return numbers and 0 < high - low < 1
+def _json(schema: Mapping[str, Any]) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': _STYLE}, ensure_ascii=False)}"
 
 
 def _escaped(pattern: str) -> str:

@@ -14,7 +14,15 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from specfuse_core.errors import InvalidConstraintError
 
-__all__ = ["allowed_bytes", "allowed_mask", "check", "forced_bytes", "matcher_of", "vocabulary_of"]
+__all__ = [
+    "allowed_bytes",
+    "allowed_mask",
+    "check",
+    "fault_of",
+    "forced_bytes",
+    "matcher_of",
+    "vocabulary_of",
+]
 
 #: Let masks hold every byte and every token that is allowed. Without it, llguidance looks for text
 #: that the grammar forces, which never ends for some grammars (``start: /y+/ /y+/``) and cannot be
@@ -66,6 +74,16 @@ def matcher_of(vocabulary: LLTokenizer, grammar: str) -> Any:
     matcher = LLMatcher(vocabulary, rules, log_level=0)
     check(matcher)
     return matcher
+
+
+def fault_of(vocabulary: LLTokenizer, grammar: str) -> str:
+    """Return llguidance's message if a grammar is not supported or too large; otherwise empty."""
+    rules = LLMatcher.grammar_from_lark(grammar + _NO_FORCING)
+    matcher = LLMatcher(vocabulary, rules, log_level=0)
+    if not matcher.is_error():
+        matcher.compute_bitmask()
+    error = _error_of(matcher) if matcher.is_error() else ""
+    return "" if error in _NO_TEXT else error
 
 
 def check(matcher: Any) -> None:

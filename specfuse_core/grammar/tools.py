@@ -6,13 +6,13 @@ This module knows nothing of grammars or chat templates. The format of a call is
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from specfuse_core.errors import InvalidToolError, UnknownToolError
+from specfuse_core.errors import InvalidConstraintError, InvalidToolError, UnknownToolError
 from specfuse_core.grammar.calls import CALL_CLOSE, CALL_OPEN
+from specfuse_core.grammar.relaxing import Relaxed, relaxed
 from specfuse_core.values import check_json, check_text, shown
 
 __all__ = [
@@ -27,8 +27,14 @@ __all__ = [
 #: ``"auto"``, ``"none"``, ``"required"``, or the name of the tool that must be called.
 ToolChoice = Literal["auto", "none", "required"] | str
 
-# Function names that providers and chat templates accept.
-_NAME = re.compile(r"[\w.\-]{1,128}")
+#: Characters that a name cannot have, because chat templates and native calls use them as marks.
+_MARKS = set('<>"\\`')
+_LONGEST = 128
+#: Keywords of a schema that say which properties an object may have.
+_SHAPING = {
+    *("properties", "patternProperties", "additionalProperties", "propertyNames", "required"),
+    *("unevaluatedProperties", "$ref", "$dynamicRef", "anyOf", "oneOf", "allOf", "if"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +42,11 @@ class Tool:
     """A tool that the answer may call.
 
     Args:
-        name: name of at most 128 letters, digits, ``_``, ``-`` and ``.``.
+        name: name of at most 128 printable characters, without ``<``, ``>``, quotation marks,
+            backslashes and backticks.
         description: description of the tool, which the models read.
-        parameters: JSON schema of the arguments; its type must be ``"object"``.
+        parameters: JSON schema of the arguments, which are an object. Keywords that the grammar
+            cannot enforce are checked in the finished call.
 
     Raises:
         InvalidToolError: if the name is invalid or the parameters are not a schema of an object.
@@ -49,10 +57,16 @@ class Tool:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        name = self.name
+        if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST):
             raise InvalidToolError(
-                f"the name of a tool must be 1 to 128 letters, digits, '_', '-' and '.', got "
-                f"{shown(self.name)}."
+                f"the name of a tool must be 1 to {_LONGEST} printable characters, got "
+                f"{shown(name)}."
+            )
+        if _MARKS & set(name) or name != name.strip():
+            raise InvalidToolError(
+                "the name of a tool must not begin or end with a space, nor have any of "
+                f"{' '.join(sorted(_MARKS))}, got {shown(name)}."
             )
         if not isinstance(self.description, str):
             raise InvalidToolError(
@@ -68,8 +82,8 @@ class Tool:
             )
         what = f"the schema of the tool {self.name!r}"
         check_json(dict(self.parameters), what, InvalidToolError)
-        kind = self.parameters.get("type", "object")
-        if kind != "object":
+        kind = self.parameters.get("type")
+        if kind not in (None, "object") and not (isinstance(kind, list) and "object" in kind):
             raise InvalidToolError(
                 f"the parameters of the tool {self.name!r} must be a schema of type 'object', got "
                 f"{shown(kind)}."
@@ -99,13 +113,29 @@ class Tool:
         )
 
     @property
-    def schema(self) -> dict[str, Any]:
-        """JSON schema of the arguments. It has the type ``"object"``.
+    def relaxed(self) -> Relaxed:
+        """The schema of the arguments that the grammar enforces, and what it does not enforce.
 
-        Additional properties are forbidden unless ``parameters`` allows them.
+        Objects may only have the properties that ``parameters`` names, where it does not allow
+        others.
+
+        Raises:
+            InvalidToolError: if the parameters are not a JSON schema, or no object satisfies them.
         """
-        closed = {"type": "object", "properties": {}, "additionalProperties": False}
-        return {**closed, **self.parameters}
+        empty: dict[str, Any] = {} if _SHAPING & set(self.parameters) else {"properties": {}}
+        try:
+            return relaxed({**self.parameters, **empty, "type": "object"}, closed=True)
+        except InvalidConstraintError as error:
+            raise InvalidToolError(f"parameters of the tool {self.name!r}: {error}") from error
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The schema of the arguments that the grammar enforces. It has the type ``"object"``.
+
+        Raises:
+            InvalidToolError: as for :attr:`relaxed`.
+        """
+        return self.relaxed.schema
 
     def as_dict(self) -> dict[str, Any]:
         """Return the tool in OpenAI's format, which chat templates expect."""

@@ -35,7 +35,7 @@ from typing_extensions import TypedDict
 import specfuse_core
 from langchain_specfuse import ChatSpecFuse
 from langchain_specfuse._messages import turns_of
-from langchain_specfuse._tools import choice_of, closed, constraint_of, tools_of
+from langchain_specfuse._tools import choice_of, constraint_of, tools_of
 from specfuse_core import (
     Choice,
     FusionEngine,
@@ -581,18 +581,6 @@ def test_response_formats() -> None:
     for odd in ("json", {"type": "xml"}, {"type": "json_schema", "json_schema": {"name": "x"}}):
         with pytest.raises(FusionError, match="response_format"):
             constraint_of(odd)
-
-
-def test_objects_are_closed_where_that_excludes_nothing() -> None:
-    inner = {"type": "object", "properties": {"x": {"type": "integer"}}}
-    schema = closed({"properties": {"a": inner, "b": {"items": inner}}, "$defs": {"c": inner}})
-    assert schema["additionalProperties"] is False
-    for each in (schema["properties"]["a"], schema["$defs"]["c"]):
-        assert each["additionalProperties"] is False
-    kept = {"properties": {}, "additionalProperties": True}
-    assert closed(kept) == kept
-    joint = {"allOf": [inner, inner]}
-    assert closed(joint) == joint
 
 
 # --- structured output ------------------------------------------------------------------------
