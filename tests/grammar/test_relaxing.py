@@ -21,8 +21,8 @@ from specfuse_core.errors import (
     InvalidToolError,
     RelaxedSchemaWarning,
 )
+from specfuse_core.grammar.answers import grammar_of
 from specfuse_core.grammar.calls import write_call
-from specfuse_core.grammar.constraints import grammar_of
 from specfuse_core.grammar.relaxing import relaxed
 from specfuse_core.grammar.validating import problem_of
 from specfuse_core.testing import ScriptedBackend
