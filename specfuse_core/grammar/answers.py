@@ -26,6 +26,8 @@ def _pattern(text: str) -> str:
 
 
 _SPACE = r"[ \t\r\n]*"
+#: White space where nothing but a call can follow. It is bounded, since models may go on with it.
+_GAP = r"[ \t\r\n]{0,4}"
 _OPENINGS = "|".join(_pattern(opening) for opening, _ in THINKING)
 _THOUGHTS = "|".join(f"{_pattern(a)}(?s:.*){_pattern(b)}" for a, b in THINKING)
 
@@ -66,8 +68,8 @@ ANY_LINE: /[^\n]*\n/
 ANY: /(?s:.*)/
 TRAILING: /[ \t\r\n]{{1,8}}/
 HEAD: /{CALL_OPEN}{_SPACE}\{{{_SPACE}"name"{_SPACE}:/
-KEY: /{_SPACE},{_SPACE}"({"|".join(ARGUMENT_KEYS)})"{_SPACE}: ?/
-CLOSE: /{_SPACE}\}}{_SPACE}{_pattern(CALL_CLOSE)}/
+KEY: /{_GAP},{_GAP}"({"|".join(ARGUMENT_KEYS)})"{_GAP}: ?/
+CLOSE: /{_GAP}\}}{_GAP}{_pattern(CALL_CLOSE)}/
 """
 
 
