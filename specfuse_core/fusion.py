@@ -375,7 +375,7 @@ class FusionEngine(Constructors):
     def _play(self, ensemble: Ensemble, budget: Budget, offered: Offered) -> Round | None:
         room, calls = ensemble.room, self.config.call_segment_tokens
         tokens = min(self.config.segment_tokens, budget.left, room)
-        if calls is None or not offered.names:
+        if calls is None:
             return ensemble.play(tokens)
         calls, before = min(calls, budget.left_for_call, room), budget.text
         return ensemble.play(

@@ -44,7 +44,7 @@ class Growth:
             Limits.of(request.max_new_tokens, request.max_call_tokens),
             follower,
             rooms=rooms,
-            in_call=request.offered.in_call,
+            in_call=request.offered.in_call if request.calls else lambda text: False,
             closes_calls=request.on_limit == "close",
         )
         #: The part of the last text that became part of the answer.

@@ -20,6 +20,8 @@ __all__ = ["Offered", "Opening", "Place"]
 
 _SPACE = " \t\r\n"
 _INDENT = re.compile(" *")
+_NAMED = re.compile(rf'{CALL_OPEN}\s*\{{\s*"name"\s*:\s*"([\w.\-]+)"')
+_BEGUN_NAME = re.compile(r'(?:"[\w.\-]*)?')
 _FENCE = re.compile(r" {0,3}(?:(`{3,})[^`]*|(~{3,}).*)")
 
 
@@ -83,7 +85,8 @@ class Offered:
     """The tools that an answer may call.
 
     Args:
-        names: names of the tools; empty if the answer may call none.
+        names: names of the tools. If there are none, no call is found in a text, but segments
+            still end where a call of any tool would, since models vote on whole calls.
         thinks: whether the answer may begin with reasoning.
     """
 
@@ -97,8 +100,9 @@ class Offered:
             text: text of the answer, outside of reasoning and calls.
             place: the position at which it begins.
         """
-        if not self.names:
-            return None
+        return self._find(text, place) if self.names else None
+
+    def _find(self, text: str, place: Place) -> Opening | None:
         for start, here in _line_starts(text, place):
             at = _INDENT.match(text, start).end()  # type: ignore[union-attr]
             if text[at : at + 1] not in CALL_OPEN[:1] or at == len(text):
@@ -164,8 +168,8 @@ class Offered:
     def _calls(self, answer: str) -> list[_Call]:
         at = self._begun(answer)
         calls: list[_Call] = []
-        while self.names and at is not None:
-            opening = self.find(answer[at:], Place())
+        while at is not None:
+            opening = self._find(answer[at:], Place())
             if opening is None:
                 break
             end = None
@@ -185,7 +189,7 @@ class Offered:
             Where its arguments begin, and the name; None in place of the former if the text ends
             before; None if this is no call.
         """
-        names = {json.dumps(name, ensure_ascii=False): name for name in self.names}
+        names = {json.dumps(name, ensure_ascii=False): name for name in self.names or _any(text)}
         keys = dict.fromkeys(f'"{key}"' for key in ARGUMENT_KEYS)
         rest, name = text, ""
         for expected in ([CALL_OPEN], ["{"], ['"name"'], [":"], names, [","], keys, [":"]):
@@ -193,11 +197,19 @@ class Offered:
             found = next((each for each in expected if rest.startswith(each)), None)
             if found is None:
                 begins = any(each.startswith(rest) for each in expected)
+                if expected is names and not self.names:
+                    begins = _BEGUN_NAME.fullmatch(rest) is not None
                 return (None, name) if begins else None
             name = names[found] if expected is names else name
             rest = rest[len(found) :]
         rest = rest.lstrip(_SPACE)
         return (len(text) - len(rest), name) if rest else (None, name)
+
+
+def _any(text: str) -> tuple[str, ...]:
+    """The name of the tool that ``text``, the beginning of a call, calls; none if it has none."""
+    named = _NAMED.match(text)
+    return () if named is None else (named[1],)
 
 
 def _line_starts(text: str, place: Place) -> Iterator[tuple[int, Place]]:

@@ -132,6 +132,14 @@ def test_segments_end_where_calls_begin_and_end(before: str, text: str, kept: st
     assert OFFERED.complete_segment(before, text) == kept
 
 
+def test_without_tools_segments_still_end_where_a_call_of_any_tool_would() -> None:
+    none = Offered()
+    assert none.find(CALL, Place()) is None
+    assert none.complete_segment("", f"14.\n{OTHER}") == "14.\n"
+    assert none.complete_segment("14.\n", f"{OTHER}\nso") == OTHER
+    assert none.begins_call("", OTHER[:24]) and not none.begins_call("so ", OTHER[:24])
+
+
 def test_an_argument_may_hold_the_mark_that_closes_a_call() -> None:
     call = write_call("wipe", {"path": "</tool_call>"})
     assert OFFERED.complete_segment("", call + "\n") == call
