@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
@@ -114,14 +114,17 @@ class Chunks:
     def _last(self, finish: FinishReason, usage: Usage) -> ChatGenerationChunk:
         complete = finish == "stop" and self._valid > 0 and not self._errors
         reason = "tool_calls" if complete else _FINISH[finish]
+        counts = UsageMetadata(
+            input_tokens=usage.prompt_tokens,
+            output_tokens=usage.completion_tokens,
+            total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        )
+        if usage.reasoning_tokens:
+            counts["output_token_details"] = OutputTokenDetails(reasoning=usage.reasoning_tokens)
         last = self._chunk(
             "",
             {},
-            usage_metadata=UsageMetadata(
-                input_tokens=usage.prompt_tokens,
-                output_tokens=usage.completion_tokens,
-                total_tokens=usage.prompt_tokens + usage.completion_tokens,
-            ),
+            usage_metadata=counts,
             chunk_position="last",
         )
         metadata = last.message.response_metadata

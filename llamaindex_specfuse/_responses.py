@@ -116,6 +116,7 @@ class Answer:
                 "prompt_tokens": usage.prompt_tokens,
                 "completion_tokens": usage.completion_tokens,
                 "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+                "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
             },
         }
 

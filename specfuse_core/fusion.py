@@ -17,7 +17,7 @@ from typing import Any, Never
 from specfuse_core.algorithm.member import Member
 from specfuse_core.algorithm.round import Ensemble
 from specfuse_core.answer.async_stream import pulled
-from specfuse_core.answer.budget import Budget, Gauge
+from specfuse_core.answer.budget import Gauge
 from specfuse_core.answer.follower import Follower, follow
 from specfuse_core.answer.growth import Growth
 from specfuse_core.answer.jobs import run_in_thread
@@ -244,7 +244,9 @@ class FusionEngine(Constructors):
         self._check_score_mode()
         follow(request)
         self.warm_up()
-        if request.reasoning is None and not any(backend.thinks for backend in self.backends):
+        if request.reasoning is None and not any(
+            getattr(backend, "thinks", True) for backend in self.backends
+        ):
             request = replace(request, reasoning=False)
         follower = follow(request)
         members = []
@@ -352,7 +354,7 @@ class FusionEngine(Constructors):
                 played = None
                 text, ends = growth.forced, False
                 if not text:
-                    played = self._play(ensemble, growth.budget, request.offered)
+                    played = self._play(ensemble, growth, request.offered)
                     if played is None:
                         yield from last(growth.close(), "context")
                         return
@@ -372,8 +374,11 @@ class FusionEngine(Constructors):
         finally:
             ensemble.close()
 
-    def _play(self, ensemble: Ensemble, budget: Budget, offered: Offered) -> Round | None:
-        room, calls = ensemble.room, self.config.call_segment_tokens
+    def _play(self, ensemble: Ensemble, growth: Growth, offered: Offered) -> Round | None:
+        budget, calls = growth.budget, self.config.call_segment_tokens
+        room = ensemble.room
+        if growth.left_to_think is not None:
+            room = min(room, growth.left_to_think)
         tokens = min(self.config.segment_tokens, budget.left, room)
         if calls is None:
             return ensemble.play(tokens)

@@ -69,6 +69,8 @@ class Request:
             of each chat template that has one (``enable_thinking``, ``thinking``,
             ``reasoning_effort``). A number allows that many tokens of thinking. None leaves the
             templates as they are; before a constrained answer, models that think may think.
+        chat_template_kwargs: variables of the chat templates for this request, which replace those
+            of the models.
         strict_schema: whether to refuse a schema of the constraint or of a tool if the grammar
             cannot enforce all of its keywords. By default, the finished value is checked: a call
             that is not valid has an ``error``, and an invalid answer has ``Generation.invalid``.
@@ -90,6 +92,7 @@ class Request:
     on_limit: OnLimit = "error"
     context_window: int | None = None
     reasoning: bool | int | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     strict_schema: bool = False
 
     def __post_init__(self) -> None:
@@ -128,6 +131,12 @@ class Request:
             )
         if self.reasoning is not None and self.reasoning < 0:
             raise InvalidLimitError.of("reasoning", f"must be at least 0, got {self.reasoning}.")
+        kwargs = self.chat_template_kwargs
+        if not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
+            raise InvalidOptionError.of(
+                "chat_template_kwargs",
+                f"must be a mapping of names of variables to values, got {shown(kwargs)}.",
+            )
         if not isinstance(self.strict_schema, bool):
             raise InvalidOptionError.of(
                 "strict_schema", f"must be True or False, got {shown(self.strict_schema)}."

@@ -227,6 +227,7 @@ class Usage:
         seed: the random seed of the answer. The same request with this seed gives the same answer.
         models: usage of each base model, in ensemble order.
         limit: the limit that ended the answer, for messages; None if no limit ended it.
+        reasoning_tokens: number of the completion tokens that are reasoning, with its marks.
     """
 
     prompt_tokens: int
@@ -234,6 +235,7 @@ class Usage:
     seed: int
     models: tuple[ModelUsage, ...]
     limit: str | None = None
+    reasoning_tokens: int = 0
 
     @property
     def models_per_round(self) -> float:

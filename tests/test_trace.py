@@ -176,7 +176,7 @@ def test_an_empty_answer_has_no_shares() -> None:
 
 def test_calls_and_forced_text_are_told_too() -> None:
     call = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
-    fused = FusionEngine([ScriptedBackend("clerk", f"<think>Well.</think>So. {call}")])
+    fused = FusionEngine([ScriptedBackend("clerk", f"<think>Well.</think>So.\n{call}")])
     tools = [{"name": "add", "parameters": {"properties": {"a": {"type": "integer"}}}}]
     request = Request.of("Hello", tools=tools, seed=1)
     told = parsed(json_lines(fused.stream(request), engine=fused, request=request))
@@ -185,7 +185,7 @@ def test_calls_and_forced_text_are_told_too() -> None:
     assert told[-1]["tool_calls"][0]["arguments"] == {"a": 1}  # type: ignore[index]
     shown = "".join(str(record.get("text")) for record in told[1:-1])
     assert shown == 'Well.So.{"a": 1}'
-    forced = Request.of("Hello", constraint=Choice(["only this"]), seed=1)
+    forced = Request.of("Hello", constraint=Choice(["only this"]), reasoning=False, seed=1)
     assert [record["type"] for record in parsed(json_lines(fused.stream(forced)))] == [
         "request",
         "segment",

@@ -12,6 +12,7 @@ from specfuse_core.answer.budget import Budget, Gauge
 from specfuse_core.answer.follower import Follower
 from specfuse_core.answer.limits import ENDED, Limits
 from specfuse_core.answer.outlet import Outlet, joined
+from specfuse_core.grammar.thoughts import end_of_thought, thinking_in
 from specfuse_core.request import Request
 from specfuse_core.types import FinishReason, ModelUsage, Round, Segment, Usage
 
@@ -36,6 +37,7 @@ class Growth:
         rooms: Callable[[], Sequence[Gauge]],
     ) -> None:
         self._request = request
+        self._count = count
         self._follower = follower
         self._outlet = Outlet(request)
         #: What is left of the limits.
@@ -52,8 +54,26 @@ class Growth:
 
     @property
     def forced(self) -> str:
-        """The text that the grammar forces next; empty if there is a choice."""
+        """The text that comes next without a round; empty if there is a choice.
+
+        It is what the grammar forces, or what closes reasoning that has used all its tokens.
+        """
+        closing = thinking_in(self.budget.text)
+        if closing and self.left_to_think is not None and self.left_to_think < 1:
+            return f"{closing}\n\n"
         return self._follower.forced if self._follower else ""
+
+    @property
+    def left_to_think(self) -> int | None:
+        """Number of tokens that the reasoning may still have.
+
+        None if there is no such limit, or the answer is beyond its reasoning.
+        """
+        limit, text = self._request.reasoning, self.budget.text
+        if not limit or isinstance(limit, bool) or not self._request.offered.thinks:
+            return None
+        # Reasoning may begin with the next segment.
+        return limit - self.budget.spent if thinking_in(text) or not text.strip() else None
 
     @property
     def may_end(self) -> bool:
@@ -109,7 +129,9 @@ class Growth:
         error = f"the call is incomplete, because {ENDED[finish].format(limit)}."
         forced = self._is_cut(finish) or any(segment.closed_by_force for segment in shown)
         seed = self._request.sampling.seed or 0
-        usage = Usage(prompt_tokens, self.budget.spent, seed, models, limit)
+        usage = Usage(
+            prompt_tokens, self.budget.spent, seed, models, limit, self._reasoning_tokens()
+        )
         cut = finish not in ("stop", "stop_sequence")
         held = self._outlet.flush(error, played, cut=cut)
         last = Segment(
@@ -121,6 +143,11 @@ class Growth:
             invalid=self._outlet.problem,
         )
         return joined([*shown, *held, last])
+
+    def _reasoning_tokens(self) -> int:
+        text = self.budget.text
+        thought = text[: end_of_thought(text)] if self._request.offered.thinks else ""
+        return min(self._count(thought), self.budget.spent) if thought else 0
 
     def _is_cut(self, finish: FinishReason) -> bool:
         """Whether the answer ends inside a constraint or a tool call."""

@@ -37,6 +37,7 @@ _CALL = (
     "tools",
     "tool_choice",
     "parallel_tool_calls",
+    "reasoning",
 )
 _MADE = ("drafters", "verifiers", "parallel", "warm_up", "progress")
 #: How the options are set that belong to no class of this module.

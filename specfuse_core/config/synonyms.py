@@ -87,8 +87,8 @@ SYNONYMS = (
         "use {context_window}, which limits the prompt and the answer together",
     ),
     Synonym(
-        "reasoning reasoning_effort think thinking enable_thinking",
-        "use {chat_template_kwargs} with the variable that the model's chat template reads",
+        "reasoning_effort think thinking enable_thinking thinking_budget",
+        "use {reasoning}, or {chat_template_kwargs} with the variable that the template reads",
     ),
     # What is generated
     Synonym(

@@ -37,9 +37,21 @@ _CALL = (
     "max_tokens",
     "model",
     "on_limit",
+    "reasoning",
+    "chat_template_kwargs",
     "stop",
     "strict_schema",
     "timeout",
+)
+
+#: Options of a request that have the same name here.
+_REQUEST = (
+    "chat_template_kwargs",
+    "context_window",
+    "max_call_tokens",
+    "on_limit",
+    "reasoning",
+    "strict_schema",
 )
 
 #: How options are set in both integrations, for errors.
@@ -47,7 +59,7 @@ _FORMS = {
     **{
         name: f"ModelConfig({name}=...) in models=[...]"
         for name in ModelConfig.model_fields
-        if name not in ("path", "context_window")
+        if name not in ("path", "context_window", "chat_template_kwargs")
     },
     **{name: f"{name}=... in a call" for name in _ONLY_CALL},
     "engine": "engine=FusionEngine.from_models([(model, tokenizer), ...])",
@@ -122,7 +134,7 @@ def request_options(
     options = given(values, SAMPLING)
     if values.get("max_tokens") is not None:
         options["max_new_tokens"] = values["max_tokens"]
-    options |= given(values, ("context_window", "max_call_tokens", "on_limit", "strict_schema"))
+    options |= given(values, _REQUEST)
     if stop:
         options["stop"] = stop
     constraint = values.get("constraint") or constraint_of(values.get("response_format"))

@@ -122,6 +122,13 @@ class EngineFields(BaseModel):
     """Whether to refuse a schema of a tool or of an answer that cannot be enforced completely while
     the models write. By default, such keywords are checked in the finished value: an invalid call
     is not run, and an invalid structured answer is an error."""
+    reasoning: bool | int | None = None
+    """Whether models may think before the answer. True and False also set the switch of each chat
+    template that has one. A number allows that many tokens of thinking. None leaves the templates
+    as they are; models that think may also think before a tool call that is required and before a
+    structured answer."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the chat templates, which replace those of ``ModelConfig``."""
     stop: list[str] | str | None = None
     """Strings that end an answer. The answer does not include them."""
     timeout: float | None = None

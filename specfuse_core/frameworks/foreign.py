@@ -21,6 +21,8 @@ RENAMED = {
     "max_new_tokens": "max_tokens",
     "model_name": "model",
     "stop_sequences": "stop",
+    "think": "reasoning",
+    "enable_thinking": "reasoning",
 }
 #: Options that have no effect on the answer of a model in this process, with any value.
 HOSTED = frozenset({"api_key", "callbacks", "max_retries", "metadata", "stream", "user"})

@@ -172,10 +172,12 @@ class LocalBackend:
             PromptTooLongError: if the prompt leaves no room for an answer.
             TemplateError: if the chat template refuses the conversation.
         """
-        model, template = self._parts()
+        model, template = self._parts()[0], self._template(request)
         tools = request.tools if request.calls else ()
         speech = self._speech(request)
-        prompt, response = self._rendered(request.messages, tools, speech, free=request.free)
+        prompt, response = self._rendered(
+            template, request.messages, tools, speech, free=request.free
+        )
         length = len(prompt.ids) + len(response.ids)
         window = request.window(self.context_window)
         if max(prompt.ids, default=0) >= model.runner.config.vocab_size:
@@ -233,11 +235,19 @@ class LocalBackend:
         Raises:
             TemplateError: if the chat template refuses the conversation.
         """
-        prompt, response = self._rendered(messages, tools, self.template.speech(tools))
+        template = self.template
+        prompt, response = self._rendered(template, messages, tools, template.speech(tools))
         return len(prompt.ids) + len(response.ids)
+
+    def _template(self, request: Request) -> ChatTemplate:
+        """The chat template, with the variables of the request."""
+        template = self.template
+        switches = template.switches(request.reasoning)
+        return template.varied({**switches, **request.chat_template_kwargs})
 
     def _rendered(
         self,
+        template: ChatTemplate,
         messages: Sequence[Message],
         tools: Sequence[Tool],
         speech: Speech | None,
@@ -245,7 +255,6 @@ class LocalBackend:
         free: bool = True,
     ) -> tuple[Prompt, ResponseTokens]:
         """Return the prompt, and the response with the text of a final assistant message."""
-        template = self.template
         with self._naming_itself():
             prompt = template.prompt(messages, tools, speech=speech, free=free)
         response = ResponseTokens(
@@ -275,12 +284,13 @@ class LocalBackend:
 
     def _speech(self, request: Request) -> Speech | None:
         """How the model writes the answer in its own form, if it has one."""
+        template = self._template(request)
         if request.free:
-            return self.template.speech(request.tools if request.calls else ())
-        return self.template.thinking() if request.offered.thinks else None
+            return template.speech(request.tools if request.calls else ())
+        return template.thinking() if request.offered.thinks else None
 
     def _chooser(self, request: Request) -> Chooser:
-        model, template = self._parts()
+        model, template = self._parts()[0], self._template(request)
         size = int(model.runner.config.vocab_size)
         silent = {id_ for id_ in template.codec.control if id_ < size}
         # Ids beyond the tokenizer's vocabulary have no text either.

@@ -6,6 +6,7 @@ A template is a program of the model's publisher. Whatever it raises is a ``Temp
 from __future__ import annotations
 
 import ctypes
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,11 @@ class Rendering:
     def mentions(self, text: str) -> bool:
         """Whether ``text`` is a part of the template."""
         return text in self._template or text in self._with_tools
+
+    def reads(self, variable: str) -> bool:
+        """Whether the template has a variable of that name."""
+        pattern = re.compile(rf"(?<!\w){re.escape(variable)}(?!\w)")
+        return any(pattern.search(text) for text in (self._template, self._with_tools))
 
     def _endless(self) -> TemplateError:
         return TemplateError(

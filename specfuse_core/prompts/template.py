@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["PLAIN_TEMPLATE", "ChatTemplate", "Prompt"]
 
 
+#: Number of sets of variables for which a template is kept.
+_KEPT = 16
+
+
 class Prompt(NamedTuple):
     """A rendered conversation.
 
@@ -57,6 +61,7 @@ class ChatTemplate:
         response_template: how the model writes calls and thoughts (a response template of
             transformers); by default the tokenizer's own, else it is found.
         owned: whether nothing else uses the tokenizer, so that its vocabulary can be shared.
+        codec: the tokenizer, if another template has it already.
 
     Raises:
         NoEndTokenError: if nothing says when the model ends its turn.
@@ -73,10 +78,21 @@ class ChatTemplate:
         response_template: Mapping[str, Any] | None = None,
         *,
         owned: bool = False,
+        codec: TextCodec | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._rendering = Rendering(tokenizer, template, variables)
-        codec = TextCodec(tokenizer, owned=owned)
+        codec = codec or TextCodec(tokenizer, owned=owned)
+        self._made = partial(
+            ChatTemplate,
+            tokenizer,
+            template,
+            ends=ends,
+            response_template=response_template,
+            codec=codec,
+        )
+        self._variables = dict(variables)
+        self._varied: dict[str, ChatTemplate] = {}
         self.manner: Manner = manner_of(self._rendering, tokenizer, codec, response_template)
         self._fitting = Fitting(
             partial(self._rendering.render, style=self.manner.style), self.manner.write
@@ -104,6 +120,38 @@ class ChatTemplate:
             and tokenizer.bos_token_id is not None
             and self.codec.opening == tokenizer.bos_token_id
         )
+
+    def varied(self, variables: Mapping[str, Any]) -> ChatTemplate:
+        """Return the same template with other values of some variables.
+
+        Args:
+            variables: variables of the template for one request.
+        """
+        if not variables:
+            return self
+        key = repr(sorted(variables.items()))
+        if key not in self._varied:
+            if len(self._varied) >= _KEPT:
+                self._varied.clear()
+            self._varied[key] = self._made(variables={**self._variables, **variables})
+        return self._varied[key]
+
+    def switches(self, reasoning: bool | int | None) -> dict[str, Any]:
+        """Return the variables that switch thinking on or off, as far as the template has them.
+
+        Args:
+            reasoning: see ``Request.reasoning``.
+        """
+        if reasoning is None:
+            return {}
+        named = (name for name in ("enable_thinking", "thinking") if self._rendering.reads(name))
+        variables: dict[str, Any] = dict.fromkeys(named, bool(reasoning))
+        if self._rendering.reads("thinking_budget") and not isinstance(reasoning, bool):
+            variables["thinking_budget"] = reasoning
+        if self._rendering.reads("reasoning_effort") and not reasoning:
+            has_none = self.mentions("'none'") or self.mentions('"none"')
+            variables["reasoning_effort"] = "none" if has_none else "low"
+        return variables
 
     def speech(self, tools: Sequence[Tool]) -> Speech | None:
         """How the model writes an answer in its own form; None if that is the common form.
