@@ -36,7 +36,7 @@ _REASONING = rf"""
 thought: reasoning SPACES?
 reasoning[lazy]: REASONED
 REASONED: /{_SPACE}({_THOUGHTS})/
-SPACES: /[ \t\r\n]+/
+SPACES: /[ \t\r\n]{{1,4}}/
 """
 #: Reasoning that does not end, and the beginning of any reasoning.
 _UNENDED = rf"""
