@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
+from llama_index.core.base.llms.generic_utils import (
+    messages_to_prompt as generic_messages_to_prompt,
+)
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -65,7 +68,7 @@ _CORE = frozenset(
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-Turns = Callable[[], tuple[Message, ...]]
+Turns = Callable[[], tuple[Message, ...] | Request]
 
 
 # LlamaIndex's decorators have no types. With them alone, type checkers would see Any. They make an
@@ -147,11 +150,11 @@ class _Run:
 class Endpoints(Ensemble):
     """The part of ``SpecFuseLLM`` that answers messages and prompts."""
 
-    def _begin(self, turns: Turns, call: Mapping[str, Any], watch: RunWatch) -> _Run:
+    def _begin(self, made: Turns, call: Mapping[str, Any], watch: RunWatch) -> _Run:
         """Open the engine's stream. A bad request raises its error here.
 
         Args:
-            turns: makes the conversation.
+            made: makes the conversation.
             call: the arguments of the call.
             watch: sends the events of the answer.
         """
@@ -160,8 +163,9 @@ class Endpoints(Ensemble):
             values = self._values(call)
             engine = self._fusion(call)
             deadline = Deadline(values["timeout"])
-            conversation = turns()
-            stop = with_observation(values["stop"], conversation)
+            conversation = made()
+            turns = () if isinstance(conversation, Request) else conversation
+            stop = with_observation(values["stop"], turns)
             options = request_options(values, stop, tools_of(values.get("tools") or ()))
             request = Request.of(conversation, **options)
         with surfacing():
@@ -173,9 +177,20 @@ class Endpoints(Ensemble):
         # The first call imports torch and loads the weights, which takes seconds.
         return await run_in_thread(self._begin, turns, call, watch)
 
-    def _prompt(self, prompt: str, formatted: bool) -> tuple[Message, ...]:
-        """Convert a prompt to a user message; each base model renders it with its template."""
-        if not formatted and self.completion_to_prompt is not None:
+    def _turns(self, messages: Sequence[ChatMessage]) -> tuple[Message, ...] | Request:
+        """Convert messages; with a ``messages_to_prompt`` of the user, to a formatted prompt."""
+        if self.messages_to_prompt in (None, generic_messages_to_prompt):
+            return turns_of(messages)
+        return Request(prompt=self.messages_to_prompt(messages), special_tokens=True)
+
+    def _prompt(self, prompt: str, formatted: bool) -> tuple[Message, ...] | Request:
+        """Convert a prompt to a user message; each base model renders it with its template.
+
+        A formatted prompt is not rendered.
+        """
+        if formatted:
+            return Request(prompt=prompt, special_tokens=True)
+        if self.completion_to_prompt is not None:
             prompt = self.completion_to_prompt(prompt)
         return (Message("user", prompt),)
 
@@ -194,7 +209,7 @@ class Endpoints(Ensemble):
             ModelLoadError: if a base model could not be loaded.
             GenerationError: if generation fails, or takes longer than ``timeout``.
         """
-        return self._begin(partial(turns_of, messages), kwargs, RunWatch()).drained()
+        return self._begin(partial(self._turns, messages), kwargs, RunWatch()).drained()
 
     @_chat_endpoint
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -203,7 +218,7 @@ class Endpoints(Ensemble):
         An invalid request raises its error in this call, not at the first response. The models stop
         when the stream is closed. The arguments and errors are those of :meth:`chat`.
         """
-        return self._begin(partial(turns_of, messages), kwargs, RunWatch()).stream()
+        return self._begin(partial(self._turns, messages), kwargs, RunWatch()).stream()
 
     @_chat_endpoint
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -212,7 +227,7 @@ class Endpoints(Ensemble):
         If the task is cancelled, the models stop within a round.
         """
         return await (
-            await self._abegin(partial(turns_of, messages), kwargs, RunWatch())
+            await self._abegin(partial(self._turns, messages), kwargs, RunWatch())
         ).adrained()
 
     @_chat_endpoint
@@ -220,7 +235,7 @@ class Endpoints(Ensemble):
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """Like :meth:`stream_chat`, without blocking the event loop. Rounds run in a thread."""
-        return (await self._abegin(partial(turns_of, messages), kwargs, RunWatch())).astream()
+        return (await self._abegin(partial(self._turns, messages), kwargs, RunWatch())).astream()
 
     @_completion_endpoint
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:

@@ -57,9 +57,10 @@ class SpecFuseLLM(Endpoints):
     names of the base models to use). An option that is not set has the engine's default. Any other
     argument of a call raises an error, except those that LlamaIndex itself passes.
 
-    Each base model renders the messages with its own chat template, so ``messages_to_prompt`` is
-    not used. As in other LlamaIndex LLMs, ``system_prompt`` is used by query engines, ``predict``
-    and structured answers, but not by ``chat`` and ``complete``.
+    Each base model renders the messages with its own chat template. A ``messages_to_prompt`` that
+    you set, and ``complete(..., formatted=True)``, give a prompt that no chat template touches; its
+    special tokens count as such. As in other LlamaIndex LLMs, ``system_prompt`` is used by query
+    engines, ``predict`` and structured answers, but not by ``chat`` and ``complete``.
 
     Every error is a :class:`specfuse_core.FusionError`.
 

@@ -281,6 +281,33 @@ class FusionEngine(Constructors):
         """
         return Generation.of(self.stream(conversation, cancel=cancel, **options))
 
+    def complete(
+        self,
+        prompt: str,
+        *,
+        special_tokens: bool = False,
+        cancel: threading.Event | None = None,
+        **options: Any,
+    ) -> Generation:
+        """Continue a text. No chat template touches it.
+
+        This is for base models that are no chat models, and for prompts that are formatted already.
+        ``engine.stream(Request(prompt=...))`` streams the same answer.
+
+        Args:
+            prompt: the text. It needs no special token at its start: each model adds its own.
+            special_tokens: whether special tokens in the prompt count as such; by default they are
+                text.
+            cancel: as in :meth:`stream`.
+            options: the options of :meth:`stream`, except for those of conversations and tools.
+
+        Raises:
+            RequestError: if the request is invalid or its prompt is too long. The other errors are
+                those of :meth:`generate`.
+        """
+        request = Request(prompt=prompt, special_tokens=special_tokens)
+        return self.generate(request, cancel=cancel, **options)
+
     async def astream(
         self,
         conversation: Conversation | Request,

@@ -71,6 +71,9 @@ class Request:
             templates as they are; before a constrained answer, models that think may think.
         chat_template_kwargs: variables of the chat templates for this request, which replace those
             of the models.
+        prompt: text that the answer continues, in place of messages. No chat template touches it.
+        special_tokens: whether special tokens in the prompt count as such. By default they are
+            text, as in messages.
         strict_schema: whether to refuse a schema of the constraint or of a tool if the grammar
             cannot enforce all of its keywords. By default, the finished value is checked: a call
             that is not valid has an ``error``, and an invalid answer has ``Generation.invalid``.
@@ -80,7 +83,7 @@ class Request:
         InvalidOptionError: if another value has the wrong type or is out of range.
     """
 
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = ()
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -94,6 +97,8 @@ class Request:
     reasoning: bool | int | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     strict_schema: bool = False
+    prompt: str | None = None
+    special_tokens: bool = False
 
     def __post_init__(self) -> None:
         if self.constraint is not None and not isinstance(self.constraint, Constraint):
@@ -112,7 +117,9 @@ class Request:
                     name, f"must be {kind.__name__} objects, got {shown(entries)}."
                 )
         check_tools(self.tools, self.tool_choice)
-        if not any(message.content or message.tool_calls for message in self.messages):
+        if self.prompt is not None:
+            self._check_prompt()
+        elif not any(message.content or message.tool_calls for message in self.messages):
             raise EmptyConversationError(
                 "the conversation is empty; give at least one message with text."
             )
@@ -198,6 +205,22 @@ class Request:
             return replace(base, **fields)
         return cls(messages=messages_of(conversation), **fields)  # type: ignore[arg-type]
 
+    def _check_prompt(self) -> None:
+        """Check a request with a prompt in place of messages."""
+        if not isinstance(self.prompt, str) or not self.prompt:
+            raise InvalidOptionError.of(
+                "prompt", f"must be a text that is not empty, got {shown(self.prompt)}."
+            )
+        check_text(self.prompt, "the prompt", InvalidMessageError)
+        if self.messages:
+            raise InvalidOptionError("messages and prompt were both given; give only one of them.")
+        for name in ("tools", "reasoning", "chat_template_kwargs"):
+            if getattr(self, name):
+                raise InvalidOptionError(
+                    f"{name} was given with a prompt, which no chat template touches; use messages "
+                    f"or leave {name} out."
+                )
+
     @property
     def calls(self) -> bool:
         """Whether the answer may call a tool."""
@@ -211,6 +234,8 @@ class Request:
     @property
     def offered(self) -> Offered:
         """The tools that the answer may call, and whether it may begin with reasoning."""
+        if self.prompt is not None:
+            return Offered(thinks=False)
         final = self.messages[-1]
         # An answer that continues an assistant message does not begin with reasoning.
         begun = final.role == "assistant" and bool(final.content)

@@ -106,6 +106,7 @@ class ScriptedBackend:
         """
         tools = request.tools if request.calls else ()
         length = self.count_prompt_tokens(request.messages, tools)
+        length += len(_tokens(request.prompt or ""))
         window = request.window(self.context_window)
         if length >= window:
             raise PromptTooLongError(
@@ -152,8 +153,8 @@ class ScriptedSession:
 
     def count_tokens(self, answer: str) -> int:
         """Count the tokens that ``answer`` adds to a final assistant message."""
-        final = self._request.messages[-1]
-        before = final.content if final.role == "assistant" else ""
+        final = self._request.messages[-1] if self._request.messages else None
+        before = final.content if final is not None and final.role == "assistant" else ""
         count = self._backend.count_tokens
         return count(before + answer) - (count(before) if before else 0)
 

@@ -106,6 +106,7 @@ def _request_record(engine: FusionEngine | None, request: Request | None) -> Rec
     if request is not None:
         record |= {
             "messages": [asdict(message) for message in request.messages],
+            "prompt": request.prompt,
             "max_new_tokens": request.max_new_tokens,
             "max_call_tokens": request.max_call_tokens,
             "on_limit": request.on_limit,

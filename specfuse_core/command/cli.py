@@ -168,6 +168,52 @@ def chat(
 
 
 @app.command()
+def complete(
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="The text; without one, standard input is read."),
+    ] = None,
+    model: ask.Models = None,
+    device: ask.Device = None,
+    dtype: ask.Dtype = None,
+    device_map: ask.DeviceMap = None,
+    parallel: ask.Parallel = False,
+    method: ask.Method = None,
+    max_tokens: ask.MaxTokens = None,
+    temperature: ask.Temperature = None,
+    top_p: ask.TopP = None,
+    seed: ask.Seed = None,
+    segment_tokens: ask.SegmentTokens = None,
+    score_mode: ask.Score = None,
+    stop: ask.Stop = None,
+    no_exit: ask.NoExit = False,
+    special_tokens: Annotated[
+        bool, typer.Option("--special-tokens", help="Special tokens in TEXT count as such.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write the trace as JSON lines during the answer.")
+    ] = False,
+    trace: ask.ShowTrace = False,
+    debug: ask.Debug = False,
+) -> None:
+    """Continue a text. No chat template touches it."""
+    with reported(debug):
+        models = ask.named_models(model, device, dtype, device_map)
+        config = ask.fusion_config(method, segment_tokens, score_mode, no_exit)
+        limits = ask.request_options(max_tokens, stop, temperature, top_p, seed)
+        prompt = ask.clean(" ".join(text or ())) or ask.piped_text()
+        if not prompt:
+            raise EmptyConversationError('there is no text; write one: specfuse complete "..."')
+        whole = Request(prompt=prompt, special_tokens=special_tokens)
+        request = Request.of(whole, **limits).seeded()
+        watched = Screen(sys.stdout).terminal and not json
+        engine = make_engine(models, config, parallel=parallel, progress=watched)
+        if json:
+            raise typer.Exit(_write_json(engine, request))
+        raise typer.Exit(_answer(engine, request, summary=watched or trace, trace=trace))
+
+
+@app.command()
 def check(
     models: Annotated[
         list[str] | None,

@@ -175,9 +175,13 @@ class LocalBackend:
         model, template = self._parts()[0], self._template(request)
         tools = request.tools if request.calls else ()
         speech = self._speech(request)
-        prompt, response = self._rendered(
-            template, request.messages, tools, speech, free=request.free
-        )
+        if request.prompt is not None:
+            prompt = template.raw(request.prompt, special_tokens=request.special_tokens)
+            response = ResponseTokens(template.codec, continuing=prompt.continuing)
+        else:
+            prompt, response = self._rendered(
+                template, request.messages, tools, speech, free=request.free
+            )
         length = len(prompt.ids) + len(response.ids)
         window = request.window(self.context_window)
         if max(prompt.ids, default=0) >= model.runner.config.vocab_size:
@@ -285,6 +289,8 @@ class LocalBackend:
     def _speech(self, request: Request) -> Speech | None:
         """How the model writes the answer in its own form, if it has one."""
         template = self._template(request)
+        if request.prompt is not None:
+            return None
         if request.free:
             return template.speech(request.tools if request.calls else ())
         return template.thinking() if request.offered.thinks else None

@@ -213,6 +213,27 @@ class ChatTemplate:
             opening="\n\n".join(opening),
         )
 
+    def raw(self, text: str, *, special_tokens: bool = False) -> Prompt:
+        """Encode a prompt that the template does not touch.
+
+        Args:
+            text: the prompt.
+            special_tokens: whether control tokens in it count as such.
+        """
+        opening = self.codec.opening
+        begins = [] if opening is None else [opening]
+        if special_tokens:
+            ids = self.codec.encode_marked(text)
+            return Prompt(
+                ids=tuple(ids if ids[:1] == begins else [*begins, *ids]),
+                lead="",
+                continuing=self._continuing(text),
+                opening="",
+            )
+        continuing = bool(begins) and not self.codec.opens_with_space_after_control
+        ids = self.codec.encode(text, continuing=continuing).ids
+        return Prompt(ids=(*begins, *ids), lead="", continuing=True, opening="")
+
     def _continuing(self, rendered: str) -> bool:
         pattern = self.codec.control_pattern
         matches = list(pattern.finditer(rendered)) if pattern else []

@@ -754,3 +754,21 @@ def test_an_answer_that_a_limit_cuts_inside_its_constraint_is_an_error(
     )
     assert (command("--on-limit", "close", *line).code, command(*line, "more").code) == (0, 1)
     assert command(*form, "--max-tokens", "5", "How many?").code == 0
+
+
+def test_a_text_is_continued_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        cli.main(["complete", "--max-tokens", "6", "--json", "The attic has 7 lamps and"])
+    assert done.value.code == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (records[0]["prompt"], records[0]["messages"]) == ("The attic has 7 lamps and", [])
+    assert records[-1]["finish_reason"] in ("length", "stop")
+
+
+def test_a_completion_needs_a_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SystemExit):
+        cli.main(["complete"])
+    assert "there is no text" in capsys.readouterr().err

@@ -290,16 +290,30 @@ def test_prompts_are_one_turn_and_wrapped_only_where_they_are_not_yet() -> None:
     seen: list[Any] = []
 
     def script(request: Any, response: str) -> str:
-        seen.append(request.messages)
+        seen.append((request.messages, request.prompt, request.special_tokens))
         return ""
 
     model = llm_of(script, completion_to_prompt=lambda prompt: f"[{prompt}]")
     model.complete("Hello")
     model.complete("Hello", formatted=True)
     assert list(dict.fromkeys(seen)) == [
-        (Message("user", "[Hello]"),),
-        (Message("user", "Hello"),),
+        ((Message("user", "[Hello]"),), None, False),
+        ((), "Hello", True),
     ]
+
+
+def test_messages_become_a_prompt_where_a_function_makes_one() -> None:
+    seen: list[Any] = []
+
+    def script(request: Any, response: str) -> str:
+        seen.append((request.messages, request.prompt))
+        return ""
+
+    def joined(messages: Any) -> str:
+        return "|".join(message.content for message in messages)
+
+    llm_of(script, messages_to_prompt=joined).chat([*HELLO, *HELLO])
+    assert seen[0] == ((), "|".join([HELLO[0].content] * 2))
 
 
 # --- options ----------------------------------------------------------------------------------
