@@ -28,22 +28,6 @@ _ONLY_CALL = (
     "tool_choice",
     "tools",
 )
-#: Arguments of a call that replace fields of the model.
-_CALL = (
-    *KNOBS,
-    *SAMPLING,
-    "context_window",
-    "max_call_tokens",
-    "max_tokens",
-    "model",
-    "on_limit",
-    "reasoning",
-    "chat_template_kwargs",
-    "stop",
-    "strict_schema",
-    "timeout",
-)
-
 #: Options of a request that have the same name here.
 _REQUEST = (
     "chat_template_kwargs",
@@ -52,6 +36,16 @@ _REQUEST = (
     "on_limit",
     "reasoning",
     "strict_schema",
+)
+#: Arguments of a call that replace fields of the model.
+_CALL = (
+    *KNOBS,
+    *SAMPLING,
+    *_REQUEST,
+    "max_tokens",
+    "model",
+    "stop",
+    "timeout",
 )
 
 #: How options are set in both integrations, for errors.

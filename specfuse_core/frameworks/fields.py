@@ -199,6 +199,8 @@ class EngineFields(BaseModel):
             limit = getattr(self, name)
             if limit is not None and limit < 1:
                 raise InvalidLimitError.of(name, f"must be at least 1, got {limit}.")
+        if self.reasoning is not None and self.reasoning < 0:
+            raise InvalidLimitError.of("reasoning", f"must be at least 0, got {self.reasoning}.")
         if self.model is not None:
             self._check_model(_names(self.model))
         return self

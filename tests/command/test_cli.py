@@ -721,7 +721,7 @@ def test_a_constraint_that_makes_no_sense_gives_two_and_one_line(
     deeper.write_text('{"items": ' * 5_000 + "{}" + "}" * 5_000)
     for arguments, says in (
         (["--schema", str(broken)], f"--schema {broken} is not JSON"),
-        (["--schema", str(wrong)], "--schema: the constraint is invalid or not supported"),
+        (["--schema", str(wrong)], "--schema: the schema is not a JSON schema: at '/type'"),
         (["--schema", str(deep)], "the schema has more than 100 levels"),
         (["--schema", str(deeper)], f"--schema {deeper} has too many levels"),
         (["--regex", "("], "--regex: the constraint is invalid or not supported"),
