@@ -37,6 +37,7 @@ from specfuse_core.frameworks.aliases import accepting
 from specfuse_core.frameworks.arguments import check_call, request_options
 from specfuse_core.frameworks.cut import Cut
 from specfuse_core.frameworks.schemas import check_forms
+from specfuse_core.frameworks.showing import with_schema
 from specfuse_core.values import shown
 
 __all__ = ["ChatSpecFuse"]
@@ -239,7 +240,10 @@ class ChatSpecFuse(Ensemble):
             deadline = Deadline(values["timeout"])
             tools = tools_of(values.get("tools") or ())
             options = request_options(values, values["stop"], tools)
-            options |= {"conversation": turns_of(messages), "cancel": deadline}
+            turns = turns_of(messages)
+            if values["schema_in_prompt"] and values.get("response_format") is not None:
+                turns = with_schema(turns, options.get("constraint"))
+            options |= {"conversation": turns, "cancel": deadline}
         chunks = Chunks(",".join(engine.models), self.fusion_metadata, Cut(values))
         return engine, options, deadline, chunks
 

@@ -42,6 +42,7 @@ from specfuse_core.errors import InvalidMessageError
 from specfuse_core.frameworks.aliases import accepting, renamed
 from specfuse_core.frameworks.arguments import check_call, request_options
 from specfuse_core.frameworks.cut import Cut
+from specfuse_core.frameworks.showing import with_schema
 from specfuse_core.values import shown
 
 __all__ = ["Endpoints"]
@@ -167,6 +168,8 @@ class Endpoints(Ensemble):
             turns = () if isinstance(conversation, Request) else conversation
             stop = with_observation(values["stop"], turns)
             options = request_options(values, stop, tools_of(values.get("tools") or ()))
+            if turns and values["schema_in_prompt"] and values.get("response_format") is not None:
+                conversation = with_schema(turns, options.get("constraint"))
             request = Request.of(conversation, **options)
         with surfacing():
             segments = engine.stream(request, cancel=deadline)

@@ -44,6 +44,7 @@ _CALL = (
     *_REQUEST,
     "max_tokens",
     "model",
+    "schema_in_prompt",
     "stop",
     "timeout",
 )

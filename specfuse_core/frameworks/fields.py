@@ -118,6 +118,9 @@ class EngineFields(BaseModel):
     """What happens to a tool call or a structured answer that reaches a limit. ``"error"`` makes
     the call invalid, and a structured answer an error. ``"close"`` completes the JSON and delivers
     it as if the models had finished it."""
+    schema_in_prompt: bool = True
+    """Whether the system message shows the models the schema of a structured answer, with its
+    descriptions. It costs the tokens of the schema. Tools are described in any case."""
     strict_schema: bool = False
     """Whether to refuse a schema of a tool or of an answer that cannot be enforced completely while
     the models write. By default, such keywords are checked in the finished value: an invalid call

@@ -59,7 +59,7 @@ def test_every_field_can_be_said_of_a_call_but_what_makes_the_engine() -> None:
         set(KNOBS)
         | set(SAMPLING)
         | {"context_window", "max_call_tokens", "max_tokens", "model", "on_limit", "stop"}
-        | {"strict_schema", "timeout", "reasoning", "chat_template_kwargs"}
+        | {"strict_schema", "timeout", "reasoning", "chat_template_kwargs", "schema_in_prompt"}
     )
     assert set(EngineFields.model_fields) - said == {
         "models",

@@ -279,7 +279,7 @@ def test_templates_and_system_prompts_are_honoured_and_left_alone() -> None:
         seen.append(request.messages)
         return well_read(request, response)
 
-    model = llm_of(script, system_prompt="Be brief.")
+    model = llm_of(script, system_prompt="Be brief.", schema_in_prompt=False)
     prompt = ChatPromptTemplate(
         message_templates=[
             ChatMessage(role="system", content="You read {what}."),
